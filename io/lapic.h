@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// The software local APIC (Intel SDM volume 3 chapter "Advanced Programmable Interrupt Controller"): xAPIC
+// and x2APIC registers, priorities, all timer modes, IPIs. One a vCPU; all of a VM's hang on one
+// struct apic_bus. The caller holds the VM's device lock, except where a function says otherwise.
+#pragma once
+
+#include "io/device.h"
+#include "io/clock.h"
+
+#define LAPIC_BASE_DEFAULT 0xfee00000ull
+#define APIC_BUS_MAX       64
+
+enum apic_delivery {
+    APIC_FIXED = 0,
+    APIC_LOWEST = 1,
+    APIC_SMI = 2,
+    APIC_NMI = 4,
+    APIC_INIT = 5,
+    APIC_STARTUP = 6,
+    APIC_EXTINT = 7,
+};
+
+// One interrupt on its way: from an IOAPIC pin, an MSI write or an ICR.
+struct apic_message {
+    u32 destination; // xAPIC ids in the low 8 bits; x2APIC ids as they are
+    bool logical;
+    bool level; // trigger mode
+    bool x2apic_format; // the destination is 32 bits wide
+    enum apic_delivery delivery;
+    u8 vector;
+};
+
+struct lapic;
+
+// What a local APIC tells its vCPU. Any may be called from another CPU's thread (with the lock held).
+struct lapic_ops {
+    void (*changed)(struct lapic *lapic); // lapic_pending() may have become >= 0
+    void (*nmi)(struct lapic *lapic);
+    void (*init)(struct lapic *lapic);
+    void (*startup)(struct lapic *lapic, u8 page);
+    void (*extint)(struct lapic *lapic); // LINT0 in ExtINT mode went up: ask the PIC
+};
+
+struct apic_bus {
+    struct lapic *lapics[APIC_BUS_MAX];
+    unsigned count;
+    // End of a level-triggered interrupt: the IOAPIC wants to know. May be null.
+    void (*eoi)(void *context, u8 vector);
+    void *context;
+    unsigned lowest_next; // arbitration of lowest priority: round robin among equals
+};
+
+struct lapic {
+    struct io_device mmio; // the 4 KiB page
+    const struct lapic_ops *ops;
+    struct apic_bus *bus;
+    struct io_clock *clock;
+    u32 id; // initial APIC id
+    u64 base_msr; // IA32_APIC_BASE
+    u32 irr[8], isr[8], tmr[8];
+    u32 tpr, ppr, ldr, dfr, svr, esr, esr_pending, icr_high;
+    u64 icr;
+    u32 lvt[7]; // CMCI, timer, thermal, performance, LINT0, LINT1, error: enum lapic_lvt
+    u32 timer_divide, timer_initial;
+    u64 timer_start;  // clock time when the count began
+    u64 tsc_deadline; // in the vCPU's TSC
+    u64 tsc_adjust;   // the vCPU's TSC minus the clock
+    struct io_timer timer;
+    bool lint0_level;
+    bool pv_eoi_pending; // the guest was told that it may skip the next EOI write
+};
+
+enum lapic_lvt { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR };
+
+void lapic_init(struct lapic *lapic, u32 id, bool bsp, struct apic_bus *bus,
+                struct io_clock *clock, const struct lapic_ops *ops); // and joins the bus
+void lapic_reset(struct lapic *lapic); // power-on; lapic_init_signal() is INIT
+void lapic_init_signal(struct lapic *lapic);
+// Highest vector that may be delivered to the CPU now (above the processor priority), or -1.
+int lapic_pending(const struct lapic *lapic);
+void lapic_accept(struct lapic *lapic, u8 vector); // it goes to the CPU: IRR to ISR
+void lapic_eoi(struct lapic *lapic);
+// LINT0 is in ExtINT mode and unmasked (or the APIC is off): the PIC reaches this CPU.
+bool lapic_takes_pic(const struct lapic *lapic);
+void lapic_lint0(struct lapic *lapic, bool level);
+// x2APIC MSRs 0x800-0x8ff, IA32_APIC_BASE, IA32_TSC_DEADLINE. False: the access must raise #GP(0).
+MUST_CHECK bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *value);
+MUST_CHECK bool lapic_msr_write(struct lapic *lapic, u32 msr, u64 value);
+// CR8 is the high half of TPR's low byte.
+u64 lapic_cr8_read(const struct lapic *lapic);
+void lapic_cr8_write(struct lapic *lapic, u64 value);
+void apic_bus_deliver(struct apic_bus *bus, const struct apic_message *message);
+// A memory write of a device to 0xfeexxxxx.
+void apic_bus_msi(struct apic_bus *bus, u64 address, u32 data);

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// plinth.ini, checked whole before anything starts. Pure text to struct; the unit tests run it on the host.
+#pragma once
+
+#include "vmm/lib/types.h"
+#include "boot/boot_info.h"
+#include "mm/guest_memory.h"
+
+#define CONFIG_VM_MAX      32
+#define CONFIG_NAME_MAX    32
+#define CONFIG_CMDLINE_MAX 1024
+#define CONFIG_ERROR_MAX   160
+
+struct config_vm {
+    char name[CONFIG_NAME_MAX];
+    unsigned line; // of its section header
+    char engine[8]; // "auto" unless given
+    char mmu[8];    // "auto", "ept", ...
+    unsigned cpus;
+    u64 memory; // bytes
+    enum guest_pages pages;
+    char kernel[BOOT_NAME_MAX];
+    unsigned kernel_line;
+    char initrd[BOOT_NAME_MAX]; // empty: none
+    unsigned initrd_line;
+    char cmdline[CONFIG_CMDLINE_MAX];
+    bool autostart;
+};
+
+struct config {
+    struct config_vm *vms;
+    unsigned vm_count;
+    // [plinth]
+    bool debug_exit; // leave an emulator with a failing code on panic
+    unsigned log_level;
+};
+
+// text: not terminated, may hold anything. On error returns false with `error` = "plinth.ini:LINE: what; what to do".
+// `storage` has room for CONFIG_VM_MAX VMs.
+MUST_CHECK bool config_parse(const char *text, u64 size, struct config_vm *storage,
+                             struct config *config, char error[CONFIG_ERROR_MAX]);

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// Bit scanning, field extraction, 128-bit scaling, and bitmaps of u64 words.
+#pragma once
+
+#include "vmm/lib/types.h"
+
+// Index of the lowest / highest set bit. The argument must not be 0.
+static inline unsigned bit_lowest(u64 x)
+{
+    return (unsigned)__builtin_ctzll(x);
+}
+
+static inline unsigned bit_highest(u64 x)
+{
+    return 63u - (unsigned)__builtin_clzll(x);
+}
+
+static inline u64 bits_get(u64 x, unsigned shift, unsigned width)
+{
+    return (x >> shift) & (BIT(width) - 1);
+}
+
+// All ones in the low `size` bytes, size 1 to 8.
+static inline u64 bytes_mask(unsigned size)
+{
+    return ~0ull >> (64 - size * 8);
+}
+
+// a * b / c with a 128-bit product; the quotient must fit in 64 bits (else it is cut).
+// For scaling times: never let a guest choose c = 0.
+static inline u64 mul_div(u64 a, u64 b, u64 c)
+{
+    return (u64)((unsigned __int128)a * b / c);
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// A virtual machine and its vCPUs: life cycle (create, start, stop, reset, destroy), state, and what each vCPU counts.
+#pragma once
+
+#include "vmm/lib/types.h"
+#include "vmm/lib/spinlock.h"
+#include "vmm/config.h"
+#include "vmm/engine.h"
+#include "vmm/trace.h"
+#include "io/bus.h"
+#include "io/clock.h"
+#include "io/lapic.h"
+#include "mm/guest_memory.h"
+
+struct thread;
+struct machine;
+
+enum gpr { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI,
+           GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15, GPR_COUNT };
+
+// Asked of a vCPU from elsewhere; handled before the next entry.
+enum vcpu_request {
+    VCPU_REQUEST_STOP = 1,    // leave the run loop
+    VCPU_REQUEST_FLUSH = 2,   // stage-2 translations changed
+    VCPU_REQUEST_EVENT = 4,   // an interrupt may be pending
+    VCPU_REQUEST_TIMER = 8,   // the VM's next deadline became earlier
+};
+
+struct vcpu {
+    u64 gpr[GPR_COUNT]; // hardware order; GPR_RSP is the engine's (vcpu_gpr_read)
+    const struct cpu_ops *ops;
+    struct vm *vm;
+    u32 index;
+    u32 requests;             // enum vcpu_request, atomic
+    void *engine;             // the engine's own
+    u64 run_until;            // host TSC: the bound of the next run
+    struct vcpu_event event;  // to inject at the next entry
+    bool nmi_pending;
+    bool halted;
+    bool waiting_for_startup; // an application processor before its SIPI
+    struct lapic lapic;
+    struct thread *thread;
+    u64 xcr0;
+    u64 xss;
+    void *xstate; // XSAVE area, 64-byte aligned: the guest's FPU state while not loaded
+    u64 dr[4], dr6;
+    u64 mtrr[32]; // what the guest wrote; see vmm/msr.c
+    u64 msr_misc[8];
+    gpa_t pvclock_gpa; // IA32 KVM_SYSTEM_TIME: 0 off, else address | 1
+    gpa_t pv_eoi_gpa;
+    struct trace *trace;
+    void *decode_cache; // vmm/emulate.c
+};
+
+enum vm_state { VM_STOPPED, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_CRASHED };
+
+enum vm_stop_reason { VM_STOP_NONE, VM_STOP_USER, VM_STOP_POWEROFF, VM_STOP_RESET, VM_STOP_KILLED };
+
+struct vm {
+    struct config_vm config;
+    enum vm_state state;
+    enum vm_stop_reason stop_reason;
+    char why[CONFIG_ERROR_MAX]; // of VM_CRASHED, or of a failed start
+    struct spinlock lock;       // devices, buses, clock, APICs
+    struct guest_memory memory;
+    struct io_bus ports, mmio;
+    struct io_clock clock;
+    u64 tsc_offset; // guest TSC = host TSC + offset
+    struct apic_bus apics;
+    struct machine *machine; // its chips: vmm/machine.c
+    struct vcpu *vcpus;
+    unsigned vcpu_count, vcpus_running;
+    const struct cpu_ops *ops;
+    u64 starts;     // how often it was started
+    u64 started_us; // when, in host time
+    u64 odd_accesses; // to holes and unknown MSRs: counted, the first ones logged
+    struct console *console; // its serial line as seen from the host
+};
+
+// --- life cycle, for the shell (vmm/vm.c); each error leaves one line in `why` of the size CONFIG_ERROR_MAX ---
+MUST_CHECK int vm_create(const struct config_vm *config, struct vm **vm, char *why);
+MUST_CHECK int vm_start(struct vm *vm, char *why);
+MUST_CHECK int vm_stop(struct vm *vm);  // pull the plug; returns when all is released
+MUST_CHECK int vm_reset(struct vm *vm); // press the reset button
+MUST_CHECK int vm_destroy(struct vm *vm);
+struct vm *vm_find(const char *name);
+struct vm *vm_at(unsigned index); // null past the end
+const char *vm_state_name(enum vm_state state);
+
+// --- from within: a device or an exit handler asks; the run loop carries it out ---
+void vm_request_stop(struct vm *vm, enum vm_stop_reason reason);
+// The guest did what no machine survives: the reason in words; a report is made. Host and other VMs go on.
+void vm_kill(struct vm *vm, const char *format, ...) PRINTF(2, 3);
+// A guest touched something that is not there. Counted; the first 16 of each VM's run are lines in the log.
+void vm_odd_access(struct vm *vm, const char *format, ...) PRINTF(2, 3);
+
+// --- vCPU (vmm/vcpu.c) ---
+u64 vcpu_gpr_read(struct vcpu *vcpu, unsigned gpr);
+void vcpu_gpr_write(struct vcpu *vcpu, unsigned gpr, u64 value);
+void vcpu_request(struct vcpu *vcpu, u32 requests); // and makes it leave the guest or wake, from any CPU
+// Queue an exception; merges with one that is already queued as the SDM's double-fault table says (may stop the VM).
+void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event);
+static inline u64 vcpu_reg(struct vcpu *vcpu, enum vcpu_reg reg)
+{
+    return vcpu->ops->reg_read(vcpu, reg);
+}
+
+// --- run loop (vmm/run.c): the body of a vCPU's thread ---
+void vcpu_thread(void *vcpu);
