@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// Where things lie in a guest's physical address space: a small PC. Memory below 3 GiB, a hole for
+// devices up to 4 GiB, the rest of memory from there on. The chips, the ACPI tables and the loaders
+// all read these numbers here.
+#pragma once
+
+#include "vmm/lib/types.h"
+
+// Low memory. The e820 map ends it at LAYOUT_EBDA, as a PC's firmware would; the slot itself has
+// 640 KiB.
+#define LAYOUT_LOW_SIZE 0xa0000ull
+#define LAYOUT_EBDA     0x9fc00ull // extended BIOS data area: reserved up to LAYOUT_LOW_SIZE
+
+// Legacy video, a hole.
+#define LAYOUT_VGA      0xa0000ull
+#define LAYOUT_VGA_SIZE 0x20000ull
+
+// Memory that is reserved in the e820 map: the firmware's tables (ACPI) lie there. The RSDP is at
+// its start, where an operating system looks for it (ACPI specification "Finding the RSDP on IA-PC
+// Systems").
+#define LAYOUT_BIOS      0xe0000ull
+#define LAYOUT_BIOS_SIZE 0x20000ull
+#define LAYOUT_RSDP      LAYOUT_BIOS
+
+#define LAYOUT_HIGH     (1 * MIB)      // main memory starts
+#define LAYOUT_PCI_HOLE 0xc0000000ull  // and ends here at the latest;
+#define LAYOUT_ABOVE_4G 0x100000000ull // what is left goes on here
+
+// The hole: PCI memory windows, then the fixed chips.
+#define LAYOUT_PCI_MEMORY      LAYOUT_PCI_HOLE
+#define LAYOUT_PCI_MEMORY_SIZE (LAYOUT_ECAM - LAYOUT_PCI_MEMORY)
+#define LAYOUT_ECAM            0xe0000000ull
+#define LAYOUT_ECAM_BUSES      256
+#define LAYOUT_ECAM_SIZE       (LAYOUT_ECAM_BUSES * MIB)
+#define LAYOUT_IOAPIC          0xfec00000ull
+#define LAYOUT_HPET            0xfed00000ull
+#define LAYOUT_LAPIC           0xfee00000ull
+
+// The least memory that a machine can have: low memory and something above the first MiB.
+#define LAYOUT_MEMORY_MIN (2 * MIB)
+
+// A machine with `memory` bytes has RAM up to here below the hole (the legacy area counts as
+// memory, as on a PC) ...
+static inline u64 layout_below_4g(u64 memory)
+{
+    return MIN(memory, LAYOUT_PCI_HOLE);
+}
+
+// ... and this much from LAYOUT_ABOVE_4G on.
+static inline u64 layout_above_4g(u64 memory)
+{
+    return memory - layout_below_4g(memory);
+}
