@@ -41,6 +41,7 @@ NORETURN void thread_idle_loop(void);
 // Null if there is no memory. Starts blocked: thread_wake() it. cpu: index, or THREAD_ANY_CPU for the least busy one.
 #define THREAD_ANY_CPU (~0u)
 struct thread *thread_create(const char *name, u32 cpu, void (*entry)(void *), void *argument);
+void thread_destroy(struct thread *thread); // only one that was never woken
 NORETURN void thread_exit(void);
 struct thread *thread_self(void);
 void thread_wake(struct thread *thread); // from any CPU

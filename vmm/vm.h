@@ -24,7 +24,12 @@ enum vcpu_request {
     VCPU_REQUEST_FLUSH = 2,   // stage-2 translations changed
     VCPU_REQUEST_EVENT = 4,   // an interrupt may be pending
     VCPU_REQUEST_TIMER = 8,   // the VM's next deadline became earlier
+    VCPU_REQUEST_INIT = 16,   // INIT signal
+    VCPU_REQUEST_STARTUP = 32, // start-up IPI: startup_page
 };
+
+// After a stop request, from the last vCPU to the others.
+enum vcpu_verdict { VERDICT_NONE, VERDICT_AGAIN, VERDICT_END };
 
 struct vcpu {
     u64 gpr[GPR_COUNT]; // hardware order; GPR_RSP is the engine's (vcpu_gpr_read)
@@ -33,13 +38,16 @@ struct vcpu {
     u32 index;
     u32 requests;             // enum vcpu_request, atomic
     void *engine;             // the engine's own
-    u64 run_until;            // host TSC: the bound of the next run
+    u64 run_until;            // host TSC: the bound of the next run; 0: to be worked out again
     struct vcpu_event event;  // to inject at the next entry
+    struct vcpu_event interrupted; // an accepted interrupt that an exception overtook; after `event`
+    u8 startup_page;
     bool nmi_pending;
     bool halted;
     bool waiting_for_startup; // an application processor before its SIPI
     struct lapic lapic;
     struct thread *thread;
+    enum vcpu_verdict verdict;
     u64 xcr0;
     u64 xss;
     void *xstate; // XSAVE area, 64-byte aligned: the guest's FPU state while not loaded
@@ -52,7 +60,7 @@ struct vcpu {
     void *decode_cache; // vmm/emulate.c
 };
 
-enum vm_state { VM_STOPPED, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_CRASHED };
+enum vm_state { VM_STOPPED, VM_STARTING, VM_RUNNING, VM_CRASHED };
 
 enum vm_stop_reason { VM_STOP_NONE, VM_STOP_USER, VM_STOP_POWEROFF, VM_STOP_RESET, VM_STOP_KILLED };
 
@@ -69,10 +77,12 @@ struct vm {
     struct apic_bus apics;
     struct machine *machine; // its chips: vmm/machine.c
     struct vcpu *vcpus;
-    unsigned vcpu_count, vcpus_running;
+    unsigned vcpu_count, vcpus_running; // running: not yet out of the guest for good
+    unsigned threads;                   // vCPU threads that have not ended
     const struct cpu_ops *ops;
     u64 starts;     // how often it was started
     u64 started_us; // when, in host time
+    u32 boots;        // counts power-ons and resets
     u64 odd_accesses; // to holes and unknown MSRs: counted, the first ones logged
     struct console *console; // its serial line as seen from the host
 };
@@ -100,6 +110,11 @@ void vcpu_gpr_write(struct vcpu *vcpu, unsigned gpr, u64 value);
 void vcpu_request(struct vcpu *vcpu, u32 requests); // and makes it leave the guest or wake, from any CPU
 // Queue an exception; merges with one that is already queued as the SDM's double-fault table says (may stop the VM).
 void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event);
+// The same from the vCPU's own thread.
+static inline void vcpu_note(struct vcpu *vcpu, u32 requests)
+{
+    __atomic_fetch_or(&vcpu->requests, requests, __ATOMIC_RELAXED);
+}
 static inline u64 vcpu_reg(struct vcpu *vcpu, enum vcpu_reg reg)
 {
     return vcpu->ops->reg_read(vcpu, reg);

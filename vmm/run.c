@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+// The run loop: the body of a vCPU's thread. Only this file moves RIP, records exits and injects events.
+//
+// Two speeds. As long as nobody asked for anything (vcpu->requests) and the bound worked out for the run still
+// holds (vcpu->run_until), an exit is: run, dispatch, step, record. Everything else - requests,
+// timers, interrupts, other threads' turns, halting - happens in attend().
+#include "vmm/vm.h"
+#include "vmm/run.h"
+#include "vmm/vcpu.h"
+#include "vmm/thread.h"
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/regs.h"
+#include "vmm/machine.h"
+
+#define RUN_MAX_US 10000 // the longest that a guest runs without an exit
+
+static u64 guest_now(const struct vm *vm)
+{
+    return rdtsc() + vm->tsc_offset;
+}
+
+// The vCPU that runs the VM's timers.
+static bool keeps_time(const struct vcpu *vcpu)
+{
+    return vcpu->index == 0;
+}
+
+static void run_timers(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    if (!keeps_time(vcpu) || vm->clock.next > guest_now(vm))
+        return;
+    spin_lock(&vm->lock);
+    io_clock_run(&vm->clock, guest_now(vm));
+    spin_unlock(&vm->lock);
+}
+
+// Host TSC of the VM's next timer, if this vCPU has to care for it.
+static u64 next_timer(const struct vcpu *vcpu)
+{
+    const struct vm *vm = vcpu->vm;
+    if (!keeps_time(vcpu) || vm->clock.next == ~0ull)
+        return ~0ull;
+    return vm->clock.next - vm->tsc_offset;
+}
+
+// The vector of an interrupt that waits for this vCPU, or -1. VM's lock held.
+static int interrupt_waiting(struct vcpu *vcpu)
+{
+    int vector = lapic_pending(&vcpu->lapic);
+    if (vector < 0 && lapic_takes_pic(&vcpu->lapic) && machine_pic_pending(vcpu->vm))
+        return 0; // whatever the PIC says when it is acknowledged
+    return vector;
+}
+
+static u8 interrupt_accept(struct vcpu *vcpu, int vector)
+{
+    if (lapic_pending(&vcpu->lapic) < 0)
+        return machine_pic_acknowledge(vcpu->vm);
+    lapic_accept(&vcpu->lapic, (u8)vector);
+    return (u8)vector;
+}
+
+// Queue the next interrupt if the guest can take it now; else ask for an exit when it can.
+static void queue_interrupt(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    bool more = false;
+    spin_lock(&vm->lock);
+    int vector = interrupt_waiting(vcpu);
+    if (vector >= 0) {
+        more = true;
+        if (!vcpu->event.valid && vcpu->ops->can_take_interrupt(vcpu)) {
+            vcpu->event = (struct vcpu_event){
+                .valid = true, .vector = interrupt_accept(vcpu, vector), .type = EVENT_EXTERNAL};
+            more = interrupt_waiting(vcpu) >= 0;
+        }
+    }
+    spin_unlock(&vm->lock);
+    vcpu->ops->want_window(vcpu, more);
+}
+
+static void queue_nmi(struct vcpu *vcpu)
+{
+    if (!vcpu->event.valid && vcpu->ops->can_take_nmi(vcpu)) {
+        vcpu->event = (struct vcpu_event){.valid = true, .vector = VECTOR_NMI, .type = EVENT_NMI};
+        vcpu->nmi_pending = false;
+    } else {
+        vcpu->ops->want_nmi_window(vcpu, true);
+    }
+}
+
+static void queue_events(struct vcpu *vcpu)
+{
+    if (unlikely(vcpu->nmi_pending))
+        queue_nmi(vcpu);
+    if (unlikely(vcpu->interrupted.valid)) {
+        if (!vcpu->event.valid && vcpu->ops->can_take_interrupt(vcpu)) {
+            vcpu->event = vcpu->interrupted;
+            vcpu->interrupted.valid = false;
+        } else {
+            vcpu->ops->want_window(vcpu, true);
+            return;
+        }
+    }
+    queue_interrupt(vcpu);
+    if (vcpu->event.valid)
+        vcpu->halted = false;
+}
+
+// INIT and start-up IPIs (SDM volume 3, "Multiple-Processor (MP) Initialization").
+static void startup_requests(struct vcpu *vcpu, u32 requests)
+{
+    if (requests & VCPU_REQUEST_INIT) {
+        vcpu->ops->vcpu_reset(vcpu);
+        vcpu->halted = false;
+        vcpu->waiting_for_startup = vcpu->index != 0;
+    }
+    if ((requests & VCPU_REQUEST_STARTUP) && vcpu->waiting_for_startup) {
+        struct segment cs;
+        vcpu->ops->segment_read(vcpu, SEG_CS, &cs);
+        cs.selector = (u16)(vcpu->startup_page << 8);
+        cs.base = (u64)vcpu->startup_page << PAGE_SHIFT;
+        vcpu->ops->segment_write(vcpu, SEG_CS, &cs);
+        vcpu->ops->reg_write(vcpu, REG_RIP, 0);
+        vcpu->waiting_for_startup = false;
+    }
+}
+
+// Everything that is not the fast path. False: the vCPU is to leave its run loop.
+static bool attend(struct vcpu *vcpu)
+{
+    for (;;) {
+        u32 requests = __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST);
+        if (requests & VCPU_REQUEST_STOP)
+            return false;
+        if (thread_should_yield())
+            thread_yield();
+        vcpu_load_here(vcpu);
+        if (requests & VCPU_REQUEST_FLUSH)
+            vcpu->ops->flush(vcpu);
+        if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_STARTUP))
+            startup_requests(vcpu, requests);
+        run_timers(vcpu);
+        if (!vcpu->waiting_for_startup)
+            queue_events(vcpu);
+        if (!vcpu->halted && !vcpu->waiting_for_startup)
+            break;
+        thread_block_until(next_timer(vcpu));
+    }
+    // The bound below covers a deadline that moved meanwhile.
+    __atomic_fetch_and(&vcpu->requests, ~(u32)VCPU_REQUEST_TIMER, __ATOMIC_SEQ_CST);
+    u64 bound = MIN(next_timer(vcpu), thread_next_event());
+    vcpu->run_until = MIN(bound, rdtsc() + tsc_from_us(RUN_MAX_US));
+    return true;
+}
+
+static void act(struct vcpu *vcpu, const struct vm_exit *exit, enum exit_action action)
+{
+    if (likely(action == ACTION_NEXT))
+        vcpu->ops->skip(vcpu, exit->rip + exit->length);
+    else if (action == ACTION_FAULT)
+        vcpu_inject(vcpu, &exit->fault);
+}
+
+static void run_guest(struct vcpu *vcpu)
+{
+    struct vm_exit exit;
+    for (;;) {
+        if (unlikely(vcpu->requests || !vcpu->run_until) && !attend(vcpu))
+            return;
+        vcpu->ops->run(vcpu, &exit);
+        u64 start = rdtsc();
+        enum exit_action action = exit_dispatch(vcpu, &exit);
+        act(vcpu, &exit, action);
+        trace_record(vcpu->trace, &exit, start, rdtsc() - start);
+        if (unlikely(action == ACTION_STOP))
+            return;
+    }
+}
+
+void vcpu_thread(void *argument)
+{
+    struct vcpu *vcpu = argument;
+    struct vm *vm = vcpu->vm;
+    do {
+        vcpu->run_until = 0;
+        run_guest(vcpu);
+        vcpu_unload_here(vcpu);
+    } while (vm_vcpu_ended(vm, vcpu));
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+// A vCPU's registers, requests from other threads, what its local APIC tells it, and queueing of exceptions.
+#include "vmm/vm.h"
+#include "vmm/thread.h"
+#include "vmm/vcpu.h"
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/regs.h"
+
+u64 vcpu_gpr_read(struct vcpu *vcpu, unsigned gpr)
+{
+    return gpr == GPR_RSP ? vcpu->ops->reg_read(vcpu, REG_RSP) : vcpu->gpr[gpr];
+}
+
+void vcpu_gpr_write(struct vcpu *vcpu, unsigned gpr, u64 value)
+{
+    if (gpr == GPR_RSP)
+        vcpu->ops->reg_write(vcpu, REG_RSP, value);
+    else
+        vcpu->gpr[gpr] = value;
+}
+
+void vcpu_request(struct vcpu *vcpu, u32 requests)
+{
+    __atomic_fetch_or(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
+    struct thread *thread = vcpu->thread;
+    if (!thread || thread == thread_self())
+        return;
+    thread_wake(thread);
+    if (thread->cpu != this_cpu()->index)
+        apic_send_ipi(percpus[thread->cpu].apic_id, HOST_VECTOR_WAKE);
+}
+
+void vcpu_load_here(struct vcpu *vcpu)
+{
+    struct percpu *cpu = this_cpu();
+    if (likely(cpu->loaded == vcpu))
+        return;
+    if (cpu->loaded)
+        cpu->loaded->ops->vcpu_unload(cpu->loaded);
+    cpu->loaded = vcpu;
+    vcpu->ops->vcpu_load(vcpu);
+}
+
+void vcpu_unload_here(struct vcpu *vcpu)
+{
+    struct percpu *cpu = this_cpu();
+    if (cpu->loaded != vcpu)
+        return;
+    vcpu->ops->vcpu_unload(vcpu);
+    cpu->loaded = NULL;
+}
+
+// --- exceptions (SDM volume 3, "Interrupt 8 - Double Fault Exception") ---
+
+enum exception_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
+
+static enum exception_class event_class(const struct vcpu_event *event)
+{
+    const u32 contributory = BIT(VECTOR_DE) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) |
+                             BIT(VECTOR_GP) | BIT(VECTOR_CP);
+    if (event->type != EVENT_EXCEPTION || event->vector >= 32)
+        return BENIGN;
+    if (event->vector == VECTOR_DF)
+        return DOUBLE_FAULT;
+    if (event->vector == VECTOR_PF)
+        return PAGE_FAULT;
+    return contributory & BIT(event->vector) ? CONTRIBUTORY : BENIGN;
+}
+
+static bool makes_double_fault(enum exception_class first, enum exception_class second)
+{
+    return (first == CONTRIBUTORY && second == CONTRIBUTORY) ||
+           (first == PAGE_FAULT && (second == CONTRIBUTORY || second == PAGE_FAULT));
+}
+
+void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event)
+{
+    enum exception_class first = vcpu->event.valid ? event_class(&vcpu->event) : BENIGN;
+    enum exception_class second = event_class(event);
+    if (first == DOUBLE_FAULT && second != BENIGN) {
+        vm_kill(vcpu->vm, "triple fault on vCPU %u: exception %u came while a double fault was delivered",
+                vcpu->index, event->vector);
+        return;
+    }
+    // An interrupt or NMI whose delivery was broken off must not be lost: it goes back to where it came from.
+    if (vcpu->event.valid && vcpu->event.type == EVENT_EXTERNAL)
+        vcpu->interrupted = vcpu->event;
+    if (vcpu->event.valid && vcpu->event.type == EVENT_NMI)
+        vcpu->nmi_pending = true;
+    if (vcpu->event.valid)
+        vcpu_note(vcpu, VCPU_REQUEST_EVENT);
+    if (makes_double_fault(first, second))
+        vcpu->event = (struct vcpu_event){
+            .valid = true, .vector = VECTOR_DF, .type = EVENT_EXCEPTION, .has_error = true};
+    else
+        vcpu->event = *event;
+    if (event->has_cr2)
+        vcpu->ops->reg_write(vcpu, REG_CR2, event->cr2);
+}
+
+// --- the local APIC's side; the VM's lock is held ---
+
+static struct vcpu *lapic_vcpu(struct lapic *lapic)
+{
+    return container_of(lapic, struct vcpu, lapic);
+}
+
+static void on_changed(struct lapic *lapic)
+{
+    vcpu_request(lapic_vcpu(lapic), VCPU_REQUEST_EVENT);
+}
+
+static void on_nmi(struct lapic *lapic)
+{
+    lapic_vcpu(lapic)->nmi_pending = true;
+    on_changed(lapic);
+}
+
+static void on_init(struct lapic *lapic)
+{
+    vcpu_request(lapic_vcpu(lapic), VCPU_REQUEST_INIT);
+}
+
+static void on_startup(struct lapic *lapic, u8 page)
+{
+    struct vcpu *vcpu = lapic_vcpu(lapic);
+    vcpu->startup_page = page;
+    vcpu_request(vcpu, VCPU_REQUEST_STARTUP);
+}
+
+const struct lapic_ops vcpu_lapic_ops = {
+    .changed = on_changed,
+    .nmi = on_nmi,
+    .init = on_init,
+    .startup = on_startup,
+    .extint = on_changed,
+};

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// What vmm/vm.c and vmm/run.c need of vmm/vcpu.c beyond vmm/vm.h.
+#pragma once
+
+#include "io/lapic.h"
+
+extern const struct lapic_ops vcpu_lapic_ops;
+
+struct vcpu;
+
+// Make this vCPU's state the one in this CPU (in place of another's), or take it out if it is there.
+void vcpu_load_here(struct vcpu *vcpu);
+void vcpu_unload_here(struct vcpu *vcpu);
