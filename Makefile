@@ -14,10 +14,10 @@ CORE_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kerne
     -fcf-protection=none -ffile-prefix-map=$(CURDIR)=. -I. $(WARN)
 
 LIB_SOURCES := vmm/lib/memory.c vmm/lib/string.c vmm/lib/format.c vmm/lib/parse.c vmm/lib/error.c vmm/lib/log.c
-ARCH_SOURCES := arch/x86_64/entry.asm
+ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/page_table.c
 MM_SOURCES :=
-DRIVER_SOURCES :=
-IO_SOURCES :=
+DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c
+IO_SOURCES := io/bus.c io/clock.c
 VMM_SOURCES :=
 VMX_SOURCES :=
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
@@ -39,6 +39,14 @@ $(B)/core/%.o: %.asm
 $(B)/unit/test_%: tests/unit/test_%.c tests/unit/test.h
 	@mkdir -p $(@D)
 	$(CC) $(UNIT_CFLAGS) -MMD -MP -MF $@.d $< -o $@
+
+# The framebuffer console's font.
+FONT_PACKAGE := console-setup-linux
+$(B)/font.psf: guests/fetch/fetch-binary
+	guests/fetch/fetch-binary $(FONT_PACKAGE) $(B)/packages/$(FONT_PACKAGE)
+	gzip -dc $(B)/packages/$(FONT_PACKAGE)/usr/share/consolefonts/Lat15-VGA16.psf.gz > $@.new
+	mv $@.new $@
+$(B)/core/drivers/font.o: $(B)/font.psf
 
 .PHONY: unit
 unit: $(UNIT_TESTS)
