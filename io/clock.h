@@ -29,7 +29,8 @@ static inline bool io_timer_armed(const struct io_timer *timer)
 {
     return timer->deadline != ~0ull;
 }
-// Fire every timer whose deadline is not after `now`, in order.
+// Fire every timer whose deadline is not after `now`, in order and once: one that is armed again meanwhile
+// waits for the next call, even if it is due, so `next` may be in the past afterwards.
 void io_clock_run(struct io_clock *clock, u64 now);
 
 // ticks of a frequency `hz` <-> ticks of the clock. Both round down.
