@@ -137,7 +137,7 @@ static inline void interrupts_wait(void)
     __asm__ volatile("sti; hlt; cli" : : : "memory");
 }
 
-static inline void halt_forever(void)
+static inline NORETURN void halt_forever(void)
 {
     for (;;)
         __asm__ volatile("cli; hlt");

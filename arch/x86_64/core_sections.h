@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Where the parts of the core's image lie: symbols of arch/x86_64/core.ld. Each part starts and ends on a
-// page; data and bss are one part, [core_data_start, core_end).
+// Where the parts of the core's image lie: symbols of arch/x86_64/core.ld. Each part starts and
+// ends on a page; data and bss are one part, [core_data_start, core_end).
 #pragma once
 
 #include "vmm/lib/types.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The host's segments. Every CPU has a GDT and a TSS of its own; the IDT is shared. The VM engine puts these
-// into its host state.
+// The host's segments. Every CPU has a GDT and a TSS of its own; the IDT is shared. The VM engine
+// puts these into its host state.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -42,6 +42,7 @@ const u64 *cpu_gdt(const struct percpu *cpu);
 const struct idt_gate *cpu_idt(void);
 
 // --- between cpu.c, traps.c and smp.c ---
-// Tables, GS and control registers of an application processor; its IST stacks are given, tops first to last.
+// Tables, GS and control registers of an application processor; its IST stacks are given, tops
+// first to last.
 void cpu_init_other(struct percpu *cpu, void *const ist_tops[IST_COUNT]);
 void idt_init(struct idt_gate idt[256]); // traps.c
