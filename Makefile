@@ -16,7 +16,8 @@ CORE_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kerne
 LIB_SOURCES := vmm/lib/memory.c vmm/lib/string.c vmm/lib/format.c vmm/lib/parse.c vmm/lib/error.c vmm/lib/log.c
 ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.asm arch/x86_64/traps.c \
     arch/x86_64/trap_report.c arch/x86_64/panic.c arch/x86_64/apic.c arch/x86_64/ioapic.c arch/x86_64/tsc.c \
-    arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c
+    arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
+    arch/x86_64/insn.c
 MM_SOURCES :=
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c
 IO_SOURCES := io/bus.c io/clock.c
@@ -52,6 +53,7 @@ $(B)/zydis-host/%.o: $(ZYDIS_HEADER)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
 
+CORE_OBJECTS += $(ZYDIS_OBJECTS)
 $(B)/core/arch/x86_64/insn.o: CORE_CFLAGS += $(ZYDIS_FLAGS)
 $(B)/core/arch/x86_64/insn.o: $(ZYDIS_HEADER)
 

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+// The border to Zydis: a table from its mnemonics to our operations, and the translation of
+// operands.
+#include "arch/x86_64/insn.h"
+#include "vmm/lib/string.h"
+#include <Zydis/Zydis.h>
+
+#define MNEMONICS (ZYDIS_MNEMONIC_MAX_VALUE + 1)
+
+// size: of a string instruction's element, else 0.
+static const struct operation {
+    u8 op, size;
+} operations[MNEMONICS] = {
+    [ZYDIS_MNEMONIC_MOV] = {INSN_MOV, 0},      [ZYDIS_MNEMONIC_MOVNTI] = {INSN_MOV, 0},
+    [ZYDIS_MNEMONIC_MOVZX] = {INSN_MOVZX, 0},  [ZYDIS_MNEMONIC_MOVSX] = {INSN_MOVSX, 0},
+    [ZYDIS_MNEMONIC_MOVSXD] = {INSN_MOVSX, 0}, [ZYDIS_MNEMONIC_ADD] = {INSN_ADD, 0},
+    [ZYDIS_MNEMONIC_OR] = {INSN_OR, 0},        [ZYDIS_MNEMONIC_ADC] = {INSN_ADC, 0},
+    [ZYDIS_MNEMONIC_SBB] = {INSN_SBB, 0},      [ZYDIS_MNEMONIC_AND] = {INSN_AND, 0},
+    [ZYDIS_MNEMONIC_SUB] = {INSN_SUB, 0},      [ZYDIS_MNEMONIC_XOR] = {INSN_XOR, 0},
+    [ZYDIS_MNEMONIC_CMP] = {INSN_CMP, 0},      [ZYDIS_MNEMONIC_TEST] = {INSN_TEST, 0},
+    [ZYDIS_MNEMONIC_INC] = {INSN_INC, 0},      [ZYDIS_MNEMONIC_DEC] = {INSN_DEC, 0},
+    [ZYDIS_MNEMONIC_NOT] = {INSN_NOT, 0},      [ZYDIS_MNEMONIC_NEG] = {INSN_NEG, 0},
+    [ZYDIS_MNEMONIC_XCHG] = {INSN_XCHG, 0},    [ZYDIS_MNEMONIC_CMPXCHG] = {INSN_CMPXCHG, 0},
+    [ZYDIS_MNEMONIC_XADD] = {INSN_XADD, 0},    [ZYDIS_MNEMONIC_BT] = {INSN_BT, 0},
+    [ZYDIS_MNEMONIC_BTS] = {INSN_BTS, 0},      [ZYDIS_MNEMONIC_BTR] = {INSN_BTR, 0},
+    [ZYDIS_MNEMONIC_BTC] = {INSN_BTC, 0},      [ZYDIS_MNEMONIC_MOVSB] = {INSN_MOVS, 1},
+    [ZYDIS_MNEMONIC_MOVSW] = {INSN_MOVS, 2},   [ZYDIS_MNEMONIC_MOVSD] = {INSN_MOVS, 4},
+    [ZYDIS_MNEMONIC_MOVSQ] = {INSN_MOVS, 8},   [ZYDIS_MNEMONIC_STOSB] = {INSN_STOS, 1},
+    [ZYDIS_MNEMONIC_STOSW] = {INSN_STOS, 2},   [ZYDIS_MNEMONIC_STOSD] = {INSN_STOS, 4},
+    [ZYDIS_MNEMONIC_STOSQ] = {INSN_STOS, 8},   [ZYDIS_MNEMONIC_LODSB] = {INSN_LODS, 1},
+    [ZYDIS_MNEMONIC_LODSW] = {INSN_LODS, 2},   [ZYDIS_MNEMONIC_LODSD] = {INSN_LODS, 4},
+    [ZYDIS_MNEMONIC_LODSQ] = {INSN_LODS, 8},   [ZYDIS_MNEMONIC_CMPSB] = {INSN_CMPS, 1},
+    [ZYDIS_MNEMONIC_CMPSW] = {INSN_CMPS, 2},   [ZYDIS_MNEMONIC_CMPSD] = {INSN_CMPS, 4},
+    [ZYDIS_MNEMONIC_CMPSQ] = {INSN_CMPS, 8},   [ZYDIS_MNEMONIC_SCASB] = {INSN_SCAS, 1},
+    [ZYDIS_MNEMONIC_SCASW] = {INSN_SCAS, 2},   [ZYDIS_MNEMONIC_SCASD] = {INSN_SCAS, 4},
+    [ZYDIS_MNEMONIC_SCASQ] = {INSN_SCAS, 8},   [ZYDIS_MNEMONIC_INSB] = {INSN_INS, 1},
+    [ZYDIS_MNEMONIC_INSW] = {INSN_INS, 2},     [ZYDIS_MNEMONIC_INSD] = {INSN_INS, 4},
+    [ZYDIS_MNEMONIC_OUTSB] = {INSN_OUTS, 1},   [ZYDIS_MNEMONIC_OUTSW] = {INSN_OUTS, 2},
+    [ZYDIS_MNEMONIC_OUTSD] = {INSN_OUTS, 4},
+};
+
+// Runs of general registers in Zydis's numbering.
+static const struct register_run {
+    ZydisRegister first, last;
+    u8 reg, size;
+    bool high;
+} register_runs[] = {
+    {ZYDIS_REGISTER_RAX, ZYDIS_REGISTER_R15, 0, 8, false},
+    {ZYDIS_REGISTER_EAX, ZYDIS_REGISTER_R15D, 0, 4, false},
+    {ZYDIS_REGISTER_AX, ZYDIS_REGISTER_R15W, 0, 2, false},
+    {ZYDIS_REGISTER_AL, ZYDIS_REGISTER_BL, 0, 1, false},
+    {ZYDIS_REGISTER_AH, ZYDIS_REGISTER_BH, 0, 1, true},
+    {ZYDIS_REGISTER_SPL, ZYDIS_REGISTER_R15B, 4, 1, false},
+};
+
+static const struct mode {
+    unsigned bits;
+    ZydisMachineMode machine;
+    ZydisStackWidth stack;
+} modes[] = {
+    {16, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16},
+    {32, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32},
+    {64, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64},
+};
+
+static bool decoder_init(ZydisDecoder *decoder, unsigned mode_bits)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)
+        if (modes[i].bits == mode_bits)
+            return ZYAN_SUCCESS(ZydisDecoderInit(decoder, modes[i].machine, modes[i].stack));
+    return false;
+}
+
+static struct insn_operand register_operand(ZydisRegister value)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(register_runs); i++) {
+        const struct register_run *run = &register_runs[i];
+        if (value >= run->first && value <= run->last)
+            return (struct insn_operand){.kind = INSN_OPERAND_REGISTER,
+                                         .size = run->size,
+                                         .reg = (u8)(run->reg + (value - run->first)),
+                                         .high = run->high};
+    }
+    return (struct insn_operand){.kind = INSN_OPERAND_OTHER};
+}
+
+// A register that is part of an address.
+static u8 address_register(ZydisRegister value)
+{
+    if (value == ZYDIS_REGISTER_RIP || value == ZYDIS_REGISTER_EIP)
+        return INSN_REG_RIP;
+    struct insn_operand o = register_operand(value);
+    return o.kind == INSN_OPERAND_REGISTER ? o.reg : INSN_REG_NONE;
+}
+
+static u8 segment_number(ZydisRegister segment)
+{
+    const u8 ds = ZYDIS_REGISTER_DS - ZYDIS_REGISTER_ES;
+    if (segment < ZYDIS_REGISTER_ES || segment > ZYDIS_REGISTER_GS)
+        return ds;
+    return (u8)(segment - ZYDIS_REGISTER_ES);
+}
+
+static void memory_operand(struct insn *insn, const ZydisDecodedOperandMem *mem)
+{
+    insn->segment = segment_number(mem->segment);
+    insn->base = address_register(mem->base);
+    insn->index = address_register(mem->index);
+    insn->scale = mem->scale ? mem->scale : 1;
+    insn->displacement = mem->disp.has_displacement ? mem->disp.value : 0;
+}
+
+static struct insn_operand operand(struct insn *insn, const ZydisDecodedOperand *from)
+{
+    struct insn_operand o = {.kind = INSN_OPERAND_OTHER, .size = (u8)(from->size / 8)};
+    switch (from->type) {
+    case ZYDIS_OPERAND_TYPE_REGISTER:
+        return register_operand(from->reg.value);
+    case ZYDIS_OPERAND_TYPE_MEMORY:
+        if (from->mem.type == ZYDIS_MEMOP_TYPE_MEM) {
+            memory_operand(insn, &from->mem);
+            o.kind = INSN_OPERAND_MEMORY;
+        }
+        return o;
+    case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+        insn->immediate = from->imm.value.u;
+        o.kind = INSN_OPERAND_IMMEDIATE;
+        return o;
+    default:
+        return o;
+    }
+}
+
+static u8 prefixes(ZydisInstructionAttributes attributes)
+{
+    u8 p = 0;
+    if (attributes & ZYDIS_ATTRIB_HAS_LOCK)
+        p |= INSN_LOCK;
+    if (attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
+        p |= INSN_REP;
+    if (attributes & ZYDIS_ATTRIB_HAS_REPNE)
+        p |= INSN_REPNE;
+    return p;
+}
+
+// The only thing that a string instruction's operands leave open is the source's segment.
+static void string_segment(struct insn *insn, const ZydisDecodedOperand *operands, unsigned count)
+{
+    const u8 rsi = 6;
+    insn->segment = segment_number(ZYDIS_REGISTER_DS);
+    for (unsigned i = 0; i < count; i++)
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            address_register(operands[i].mem.base) == rsi)
+            insn->segment = segment_number(operands[i].mem.segment);
+}
+
+bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct insn *insn)
+{
+    ZydisDecoder decoder;
+    ZydisDecoderContext context;
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    if (!decoder_init(&decoder, mode_bits) ||
+        !ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, &context, bytes, length, &z)) ||
+        !ZYAN_SUCCESS(
+            ZydisDecoderDecodeOperands(&decoder, &context, &z, operands, z.operand_count)))
+        return false;
+
+    const struct operation *operation = &operations[z.mnemonic];
+    *insn = (struct insn){.op = operation->op,
+                          .length = z.length,
+                          .prefixes = prefixes(z.attributes),
+                          .mode_bits = (u8)mode_bits,
+                          .operand_size = operation->size,
+                          .address_size = (u8)(z.address_width / 8),
+                          .base = INSN_REG_NONE,
+                          .index = INSN_REG_NONE,
+                          .scale = 1};
+    if (operation->size) {
+        // MOVSD and CMPSD are also names of vector instructions.
+        if (z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+            insn->op = INSN_OTHER;
+        string_segment(insn, operands, z.operand_count);
+        return true;
+    }
+    if (z.operand_count_visible > 0)
+        insn->to = operand(insn, &operands[0]);
+    if (z.operand_count_visible > 1)
+        insn->from = operand(insn, &operands[1]);
+    insn->operand_size = insn->to.size;
+    return true;
+}
+
+unsigned insn_format(const u8 *bytes, unsigned length, unsigned mode_bits, u64 rip, char *to,
+                     size_t size)
+{
+    ZydisDecoder decoder;
+    ZydisFormatter formatter;
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    if (size == 0 || !decoder_init(&decoder, mode_bits) ||
+        !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, length, &z, operands)) ||
+        !ZYAN_SUCCESS(ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL)))
+        return 0;
+    if (!ZYAN_SUCCESS(ZydisFormatterFormatInstruction(
+            &formatter, &z, operands, z.operand_count_visible, to, size, rip, NULL)))
+        string_copy(to, size, "(an instruction too long to print)");
+    return z.length;
+}

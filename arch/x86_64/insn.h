@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// x86 instructions, decoded into a small neutral form: what the emulator needs to perform an access
+// to a device, and text for reports. Behind it is Zydis; nothing else includes its headers. Names
+// and sizes are those of the Intel SDM, volume 2. Pure: no state, safe on any bytes.
+#pragma once
+
+#include "vmm/lib/types.h"
+
+#define INSN_LENGTH_MAX 15
+
+// Everything that accesses memory in a way the emulator can perform; the rest is INSN_OTHER.
+enum insn_op {
+    INSN_OTHER,
+    INSN_MOV, // also MOVNTI
+    INSN_MOVZX,
+    INSN_MOVSX, // also MOVSXD
+    INSN_ADD,
+    INSN_OR,
+    INSN_ADC,
+    INSN_SBB,
+    INSN_AND,
+    INSN_SUB,
+    INSN_XOR,
+    INSN_CMP,
+    INSN_TEST,
+    INSN_INC,
+    INSN_DEC,
+    INSN_NOT,
+    INSN_NEG,
+    INSN_XCHG,
+    INSN_CMPXCHG,
+    INSN_XADD,
+    INSN_BT,
+    INSN_BTS,
+    INSN_BTR,
+    INSN_BTC,
+    INSN_MOVS,
+    INSN_STOS,
+    INSN_LODS,
+    INSN_CMPS,
+    INSN_SCAS,
+    INSN_INS,
+    INSN_OUTS,
+    INSN_OP_COUNT
+};
+
+enum insn_operand_kind {
+    INSN_OPERAND_NONE,
+    INSN_OPERAND_REGISTER, // a general register, or a part of one
+    INSN_OPERAND_MEMORY,   // the one that insn.base, .index, ... describe
+    INSN_OPERAND_IMMEDIATE,
+    INSN_OPERAND_OTHER, // a segment, control, vector, ... register
+};
+
+struct insn_operand {
+    u8 kind;   // enum insn_operand_kind
+    u8 size;   // bytes
+    u8 reg;    // general register in hardware order
+    bool high; // AH, CH, DH, BH: bits 15:8 of registers 0 to 3
+};
+
+// Instead of a general register as a memory operand's base or index.
+#define INSN_REG_NONE 16
+#define INSN_REG_RIP  17 // of the next instruction
+
+enum insn_prefix { INSN_LOCK = 1, INSN_REP = 2, INSN_REPNE = 4 }; // REP is also REPE
+
+struct insn {
+    u8 op; // enum insn_op
+    u8 length;
+    u8 prefixes;     // enum insn_prefix bits
+    u8 mode_bits;    // 16, 32 or 64
+    u8 operand_size; // bytes; of a string instruction, of one element
+    u8 address_size; // bytes
+    u8 segment; // of the memory operand (strings: of the source); ES, CS, SS, DS, FS, GS as 0 to 5
+    u8 base, index;               // general register, INSN_REG_NONE or INSN_REG_RIP
+    u8 scale;                     // 1, 2, 4, 8
+    struct insn_operand to, from; // the first two operands as written; of string instructions, none
+    s64 displacement;
+    u64 immediate; // sign-extended
+};
+
+// False: the bytes are no (whole) instruction. mode_bits: 16, 32 or 64.
+MUST_CHECK bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits,
+                            struct insn *insn);
+// The instruction as Intel's assembler writes it, cut to `size`; returns its length in bytes, 0 if
+// there is none.
+unsigned insn_format(const u8 *bytes, unsigned length, unsigned mode_bits, u64 rip, char *to,
+                     size_t size);

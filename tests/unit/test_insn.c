@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Decoding into struct insn, and formatting.
+#include "tests/unit/test.h"
+#include "arch/x86_64/insn.c"
+
+bool string_copy(char *to, size_t size, const char *from)
+{
+    return (size_t)snprintf(to, size, "%s", from) < size;
+}
+
+static struct insn decode(const char *bytes, unsigned length, unsigned mode)
+{
+    struct insn insn;
+    memset(&insn, 0xff, sizeof(insn));
+    CHECK(insn_decode((const u8 *)bytes, length, mode, &insn));
+    CHECK_EQ(insn.length, length);
+    CHECK_EQ(insn.mode_bits, mode);
+    return insn;
+}
+#define DECODE(bytes, mode) decode(bytes, sizeof(bytes) - 1, mode)
+
+TEST(load_and_store_of_a_device_register)
+{
+    struct insn i = DECODE("\x8b\x47\x20", 64); // mov eax, [rdi + 0x20]
+    CHECK_EQ(i.op, INSN_MOV);
+    CHECK_EQ(i.to.kind, INSN_OPERAND_REGISTER);
+    CHECK_EQ(i.to.reg, 0);
+    CHECK_EQ(i.to.size, 4);
+    CHECK_EQ(i.from.kind, INSN_OPERAND_MEMORY);
+    CHECK_EQ(i.from.size, 4);
+    CHECK_EQ(i.base, 7);
+    CHECK_EQ(i.index, INSN_REG_NONE);
+    CHECK_EQ(i.segment, 3);
+    CHECK_EQ(i.displacement, 0x20);
+    CHECK_EQ(i.address_size, 8);
+
+    i = DECODE("\x64\x4e\x89\xbc\xcb\xf0\xff\xff\xff", 64); // mov fs:[rbx + r9*8 - 16], r15
+    CHECK_EQ(i.to.kind, INSN_OPERAND_MEMORY);
+    CHECK_EQ(i.from.reg, 15);
+    CHECK_EQ(i.from.size, 8);
+    CHECK_EQ(i.segment, 4);
+    CHECK_EQ(i.base, 3);
+    CHECK_EQ(i.index, 9);
+    CHECK_EQ(i.scale, 8);
+    CHECK_EQ((u64)i.displacement, (u64)-16);
+}
+
+TEST(byte_registers)
+{
+    struct insn i = DECODE("\x8a\x27", 64); // mov ah, [rdi]
+    CHECK(i.to.high);
+    CHECK_EQ(i.to.reg, 0);
+    i = DECODE("\x40\x8a\x27", 64); // mov spl, [rdi]
+    CHECK(!i.to.high);
+    CHECK_EQ(i.to.reg, 4);
+    CHECK_EQ(i.to.size, 1);
+    i = DECODE("\x44\x88\x37", 64); // mov [rdi], r14b
+    CHECK_EQ(i.from.reg, 14);
+}
+
+TEST(immediates_are_sign_extended)
+{
+    struct insn i = DECODE("\x48\x81\x08\x00\x00\x00\x80", 64); // or qword [rax], -0x80000000
+    CHECK_EQ(i.op, INSN_OR);
+    CHECK_EQ(i.from.kind, INSN_OPERAND_IMMEDIATE);
+    CHECK_EQ(i.immediate, 0xffffffff80000000ull);
+    i = DECODE("\x83\x08\xff", 32); // or dword [eax], -1
+    CHECK_EQ((u32)i.immediate, 0xffffffffu);
+    CHECK_EQ(i.to.size, 4);
+}
+
+TEST(addresses_of_the_other_modes)
+{
+    struct insn i = DECODE("\x8b\x42\x10", 16); // mov ax, [bp + si + 0x10]
+    CHECK_EQ(i.to.size, 2);
+    CHECK_EQ(i.address_size, 2);
+    CHECK_EQ(i.base, 5);
+    CHECK_EQ(i.index, 6);
+    CHECK_EQ(i.segment, 2);
+    i = DECODE("\x67\x66\x8b\x04\x25\x00\x00\xe0\xfe", 16); // mov eax, [dword 0xfee00000]
+    CHECK_EQ(i.address_size, 4);
+    CHECK_EQ(i.base, INSN_REG_NONE);
+    CHECK_EQ((u32)i.displacement, 0xfee00000u);
+    i = DECODE("\x8b\x05\x00\x01\x00\x00", 64); // mov eax, [rip + 0x100]
+    CHECK_EQ(i.base, INSN_REG_RIP);
+    CHECK_EQ(i.displacement, 0x100);
+    i = DECODE("\xa1\x00\x00\x00\x00\x80\x00\x00\x00", 64); // mov eax, [moffs 0x8000000000]
+    CHECK_EQ(i.from.kind, INSN_OPERAND_MEMORY);
+    CHECK_EQ(i.base, INSN_REG_NONE);
+    CHECK_EQ(i.displacement, 0x8000000000ll);
+}
+
+TEST(strings)
+{
+    struct insn i = DECODE("\xf3\x65\xa5", 64); // rep movsd, source in gs
+    CHECK_EQ(i.op, INSN_MOVS);
+    CHECK_EQ(i.operand_size, 4);
+    CHECK_EQ(i.prefixes, INSN_REP);
+    CHECK_EQ(i.segment, 5);
+    i = DECODE("\xf2\xae", 64); // repne scasb
+    CHECK_EQ(i.op, INSN_SCAS);
+    CHECK_EQ(i.prefixes, INSN_REPNE);
+    CHECK_EQ(i.operand_size, 1);
+    i = DECODE("\xf3\xa6", 32); // repe cmpsb
+    CHECK_EQ(i.prefixes, INSN_REP);
+    i = DECODE("\x67\x6f", 32); // outsd, 16-bit addresses
+    CHECK_EQ(i.op, INSN_OUTS);
+    CHECK_EQ(i.address_size, 2);
+    CHECK_EQ(i.segment, 3);
+    i = DECODE("\x6c", 64);
+    CHECK_EQ(i.op, INSN_INS);
+    CHECK_EQ(i.operand_size, 1);
+    i = DECODE("\xf2\x0f\x10\x00", 64); // movsd xmm0, [rax]: the vector one
+    CHECK_EQ(i.op, INSN_OTHER);
+}
+
+TEST(what_it_does_not_know_is_other)
+{
+    CHECK_EQ(DECODE("\x0f\x01\x10", 64).op, INSN_OTHER);            // lgdt [rax]
+    CHECK_EQ(DECODE("\x8c\x00", 64).from.kind, INSN_OPERAND_OTHER); // mov [rax], es
+}
+
+TEST(refuses_what_is_no_instruction)
+{
+    struct insn i;
+    CHECK(!insn_decode((const u8 *)"\x8b", 1, 64, &i));
+    CHECK(!insn_decode((const u8 *)"", 0, 64, &i));
+    CHECK(!insn_decode((const u8 *)"\x90", 1, 48, &i));
+    CHECK(!insn_decode((const u8 *)"\x0f\xff\xff\xff\xff", 1, 64, &i));
+    CHECK(!insn_decode((const u8 *)"\xf0\x8b\x00", 3, 64, &i)); // lock mov
+    u8 prefixes_only[16];
+    memset(prefixes_only, 0x66, sizeof(prefixes_only));
+    CHECK(!insn_decode(prefixes_only, sizeof(prefixes_only), 64, &i));
+}
+
+TEST(random_bytes_are_safe)
+{
+    u32 x = 12345;
+    for (unsigned round = 0; round < 200000; round++) {
+        u8 bytes[INSN_LENGTH_MAX];
+        char text[64];
+        for (unsigned i = 0; i < sizeof(bytes); i++)
+            bytes[i] = (u8)((x = x * 1103515245 + 12345) >> 16);
+        static const unsigned mode[] = {16, 32, 64};
+        struct insn i;
+        unsigned length = 1 + round % INSN_LENGTH_MAX;
+        if (!insn_decode(bytes, length, mode[round % 3], &i))
+            continue;
+        CHECK(i.length && i.length <= length && i.op < INSN_OP_COUNT);
+        CHECK(i.base <= INSN_REG_RIP && i.index <= INSN_REG_NONE && i.segment <= 5);
+        CHECK(i.scale == 1 || i.scale == 2 || i.scale == 4 || i.scale == 8);
+        if (round % 16 == 0)
+            CHECK_EQ(insn_format(bytes, length, mode[round % 3], 0x1000, text, sizeof(text)),
+                     i.length);
+    }
+}
+
+TEST(formats)
+{
+    char text[64];
+    CHECK_EQ(insn_format((const u8 *)"\x8b\x47\x20\x90", 4, 64, 0, text, sizeof(text)), 3);
+    CHECK_STR(text, "mov eax, [rdi+0x20]");
+    CHECK_EQ(insn_format((const u8 *)"\xeb\xfe", 2, 64, 0x1234, text, sizeof(text)), 2);
+    CHECK_STR(text, "jmp 0x0000000000001234");
+    CHECK_EQ(insn_format((const u8 *)"\x8b\x47\x20", 3, 64, 0, text, 8), 3);
+    CHECK(strlen(text) < 8);
+    CHECK_EQ(insn_format((const u8 *)"\x8b", 1, 64, 0, text, sizeof(text)), 0);
+    CHECK_EQ(insn_format((const u8 *)"\x90", 1, 64, 0, text, 0), 0);
+}
