@@ -21,7 +21,8 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
 MM_SOURCES :=
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c
 IO_SOURCES := io/bus.c io/clock.c
-VMM_SOURCES :=
+VMM_SOURCES := vmm/main.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
+    vmm/vm_io.c vmm/report.c vmm/thread.c
 VMX_SOURCES :=
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
     $(VMM_SOURCES) $(VMX_SOURCES)
@@ -82,8 +83,34 @@ $(B)/font.psf: guests/fetch/fetch-binary
 	mv $@.new $@
 $(B)/core/drivers/font.o: $(B)/font.psf
 
+# Test guests: bzImage-shaped, one source file each on top of guests/lib.
+TEST_GUESTS := bench hostile
+GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
+GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o
+TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin)
+
+$(B)/guests/lib/%.o: guests/lib/%.c
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/guests/lib/start.o: guests/lib/start.asm
+	@mkdir -p $(@D)
+	$(NASM) -f elf64 -o $@ $<
+
+$(B)/guests/%.bin: $(B)/guests/%.elf
+	objcopy -O binary $< $@
+
+define test_guest_rule
+$(B)/guests/$(1).o: guests/$(1)/$(1).c
+	@mkdir -p $$(@D)
+	$(CC) $(GUEST_CFLAGS) -MMD -MP -c $$< -o $$@
+$(B)/guests/$(1).elf: $(B)/guests/$(1).o $(GUEST_LIB) guests/lib/guest.ld
+	ld -T guests/lib/guest.ld -nostdlib -z noexecstack --no-warn-rwx-segments $(GUEST_LIB) $$< -o $$@
+endef
+$(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest))))
+
 .PHONY: unit
 unit: $(UNIT_TESTS)
 	@for t in $^; do ./$$t || exit 1; done
 
--include $(CORE_OBJECTS:.o=.d) $(UNIT_TESTS:=.d)
+-include $(CORE_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(wildcard $(B)/guests/*.d $(B)/guests/lib/*.d)

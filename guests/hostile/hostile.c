@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// A guest that misbehaves in the one way that its command line names. What it can check from inside (that
+// a hole reads all ones, that an unknown MSR gives #GP), it checks.
+#include "guests/lib/guest.h"
+
+#define HOLE_ADDRESS 0xd0000000ull // in the PCI hole, no device
+#define HOLE_PORT    0x4242
+#define UNKNOWN_MSR  0x1234
+#define RDMSR_LENGTH 2
+
+static volatile bool took_gp;
+
+void guest_interrupt(u64 vector, u64 error, u64 rip, u64 *return_rip)
+{
+    (void)rip;
+    if (vector != VECTOR_GP || error != 0)
+        guest_finish(false, "an exception other than #GP(0)");
+    took_gp = true;
+    *return_rip += RDMSR_LENGTH; // WRMSR has the same length
+}
+
+static void triple_fault(void)
+{
+    static const struct {
+        u16 limit;
+        u64 base;
+    } PACKED empty = {0, 0};
+    __asm__ volatile("lidt %0; ud2" : : "m"(empty));
+}
+
+static void spin(void)
+{
+    __asm__ volatile("cli");
+    for (;;)
+        __asm__ volatile("");
+}
+
+static void holes(void)
+{
+    volatile u32 *hole = (volatile u32 *)HOLE_ADDRESS;
+    if (*hole != 0xffffffff)
+        guest_finish(false, "a hole in memory did not read all ones");
+    *hole = 0;
+    if (*hole != 0xffffffff)
+        guest_finish(false, "a hole in memory kept a value");
+    guest_finish(true, NULL);
+}
+
+static void ports(void)
+{
+    out32(HOLE_PORT, 0);
+    if (in32(HOLE_PORT) != 0xffffffff || in16(HOLE_PORT) != 0xffff || in8(HOLE_PORT) != 0xff)
+        guest_finish(false, "an unknown port did not read all ones");
+    guest_finish(true, NULL);
+}
+
+static void msrs(void)
+{
+    rdmsr(UNKNOWN_MSR);
+    if (!took_gp)
+        guest_finish(false, "RDMSR of an unknown MSR gave no #GP");
+    took_gp = false;
+    wrmsr(UNKNOWN_MSR, 0);
+    if (!took_gp)
+        guest_finish(false, "WRMSR of an unknown MSR gave no #GP");
+    guest_finish(true, NULL);
+}
+
+// An access where no instruction can be emulated: code in a hole.
+static void run_hole(void)
+{
+    ((void (*)(void))HOLE_ADDRESS)();
+}
+
+void guest_main(const u8 *boot_params)
+{
+    static const struct {
+        const char *word;
+        void (*body)(void);
+    } modes[] = {
+        {"triple", triple_fault}, {"spin", spin}, {"holes", holes},
+        {"ports", ports},         {"msrs", msrs}, {"run-hole", run_hole},
+    };
+    guest_idt_load();
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+        if (!guest_has_word(boot_params, modes[i].word))
+            continue;
+        guest_print("guest: ");
+        guest_print(modes[i].word);
+        guest_print("\n");
+        modes[i].body();
+    }
+    guest_finish(false, "the command line names no known mode");
+}

@@ -1,0 +1,152 @@
+; SPDX-License-Identifier: MIT
+; The head of every test guest: the Linux x86 boot protocol's setup header (2.12, 64-bit entry only), the entry,
+; and interrupt stubs. Facts: "The Linux/x86 Boot Protocol", section "The Real-Mode Kernel Header".
+
+LOADED_HIGH         equ 1
+XLF_KERNEL_64       equ 1
+BOOT_PROTOCOL_2_12  equ 0x020c
+STACK_SIZE          equ 16384
+IDT_ENTRIES         equ 256
+GATE_SIZE           equ 16
+GATE_INTERRUPT      equ 0x8e00          ; present, 64-bit interrupt gate, as the high half of a dword
+
+extern guest_main, guest_interrupt, guest_paragraphs, guest_init_size
+global guest_entry64, guest_idt_load
+
+section .header progbits alloc noexec nowrite
+bits 16
+header:
+        times 0x1f1 - ($ - header) db 0
+        db 1                            ; setup_sects
+        dw 0                            ; root_flags
+        dd guest_paragraphs             ; syssize
+        dw 0, 0, 0                      ; ram_size, vid_mode, root_dev
+        dw 0xaa55                       ; boot_flag
+        db 0xeb, setup_end - $ - 2      ; jump
+        db "HdrS"
+        dw BOOT_PROTOCOL_2_12
+        dd 0                            ; realmode_swtch
+        dw 0, 0                         ; start_sys_seg, kernel_version
+        db 0, LOADED_HIGH               ; type_of_loader, loadflags
+        dw 0                            ; setup_move_size
+        dd 0x100000                     ; code32_start
+        dd 0, 0, 0                      ; ramdisk_image, ramdisk_size, bootsect_kludge
+        dw 0                            ; heap_end_ptr
+        db 0, 0                         ; ext_loader_ver, ext_loader_type
+        dd 0                            ; cmd_line_ptr
+        dd 0xffffffff                   ; initrd_addr_max
+        dd 0x200000                     ; kernel_alignment
+        db 0, 12                        ; relocatable_kernel, min_alignment
+        dw XLF_KERNEL_64                ; xloadflags
+        dd 2047                         ; cmdline_size
+        dd 0                            ; hardware_subarch
+        dq 0                            ; hardware_subarch_data
+        dd 0, 0                         ; payload_offset, payload_length
+        dq 0                            ; setup_data
+        dq 0x100000                     ; pref_address
+        dd guest_init_size              ; init_size
+        dd 0                            ; handover_offset
+setup_end:
+        times 0x400 - ($ - header) db 0
+
+section .entry progbits alloc exec nowrite
+bits 64
+        times 0x200 db 0xf4             ; the 32-bit entry: not offered
+guest_entry64:
+        mov     rsp, stack_top
+        mov     rdi, rsi                ; struct boot_params
+        call    guest_main
+.end:   cli
+        hlt
+        jmp     .end
+
+section .text
+; A stub for each vector: guest_interrupt(vector, error, rip, address of the saved rip).
+%macro stub 1
+stub_%1:
+%if %1 == 8 || %1 == 10 || %1 == 11 || %1 == 12 || %1 == 13 || %1 == 14 || %1 == 17 || %1 == 21
+%else
+        push    qword 0
+%endif
+        push    qword %1
+        jmp     interrupt_common
+%endmacro
+%assign v 0
+%rep IDT_ENTRIES
+        stub v
+%assign v v + 1
+%endrep
+
+interrupt_common:
+        push    rax
+        push    rcx
+        push    rdx
+        push    rsi
+        push    rdi
+        push    r8
+        push    r9
+        push    r10
+        push    r11
+        mov     rdi, [rsp + 9 * 8]      ; vector
+        mov     rsi, [rsp + 10 * 8]     ; error
+        mov     rdx, [rsp + 11 * 8]     ; rip
+        lea     rcx, [rsp + 11 * 8]
+        mov     r8, rsp
+        and     rsp, -16
+        push    r8
+        push    r8
+        cld
+        call    guest_interrupt
+        pop     rsp
+        pop     r11
+        pop     r10
+        pop     r9
+        pop     r8
+        pop     rdi
+        pop     rsi
+        pop     rdx
+        pop     rcx
+        pop     rax
+        add     rsp, 16
+        iretq
+
+; Fill and load the IDT; the loader's GDT has the code segment that we run on.
+guest_idt_load:
+        mov     rdi, idt
+        mov     rsi, stub_table
+        mov     ecx, IDT_ENTRIES
+.next:  mov     rax, [rsi]
+        mov     [rdi], ax
+        mov     [rdi + 2], cs
+        shr     rax, 16
+        mov     [rdi + 6], ax
+        mov     word [rdi + 4], GATE_INTERRUPT
+        shr     rax, 16
+        mov     [rdi + 8], eax
+        mov     dword [rdi + 12], 0
+        add     rdi, GATE_SIZE
+        add     rsi, 8
+        loop    .next
+        lidt    [idt_pointer]
+        ret
+
+section .rodata
+%macro entry 1
+        dq stub_%1
+%endmacro
+align 8
+stub_table:
+%assign v 0
+%rep IDT_ENTRIES
+        entry v
+%assign v v + 1
+%endrep
+idt_pointer:
+        dw IDT_ENTRIES * GATE_SIZE - 1
+        dq idt
+
+section .bss
+align 16
+idt:    resb IDT_ENTRIES * GATE_SIZE
+stack:  resb STACK_SIZE
+stack_top:
