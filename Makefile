@@ -18,7 +18,7 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/trap_report.c arch/x86_64/panic.c arch/x86_64/apic.c arch/x86_64/ioapic.c arch/x86_64/tsc.c \
     arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
     arch/x86_64/insn.c
-MM_SOURCES :=
+MM_SOURCES := mm/frame.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c
 IO_SOURCES := io/bus.c io/clock.c
 VMM_SOURCES := vmm/main.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
