@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Lint: SPDX heads, the layer rule, each header compiles alone, formatting, and words that must not be left behind.
+
+Prints one line a finding ("file:line: what") and, last, "lint: N checks, N findings". Exit status 1 if there are any.
+The size guide (file and function length) only warns.
+"""
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SOURCE_ENDINGS = ('.c', '.h', '.asm', '.py', '.ld', '.asl', '.sh')
+FILE_LINES_MAX = 600
+HEADER_FLAGS = ['-std=gnu17', '-ffreestanding', '-mgeneral-regs-only', '-fsyntax-only', '-I.', '-Wall',
+                '-Wextra', '-Werror', '-x', 'c']
+# The loader is compiled against GNU-EFI and the decoder against Zydis; both are compiled by the build itself.
+HEADERS_OF_OTHERS = ('<efi',)
+
+
+def tracked_files():
+    out = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
+                         capture_output=True, text=True).stdout
+    return [f for f in out.split('\n') if f and os.path.exists(os.path.join(ROOT, f))]
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding='utf-8') as f:
+        return f.read()
+
+
+def read_layers():
+    layers = {}
+    for line in read('tests/layers.txt').split('\n'):
+        if line and not line.startswith('#'):
+            folder, _, allowed = line.partition(':')
+            layers[folder.strip()] = allowed.split()
+    return layers
+
+
+def layer_of(path, layers):
+    fits = [folder for folder in layers if path.startswith(folder + '/')]
+    return max(fits, key=len) if fits else None
+
+
+def allows(prefixes, header):
+    return any(header == p or header.startswith(p + '/') for p in prefixes)
+
+
+def check_layers(files):
+    layers = read_layers()
+    for path in files:
+        if not path.endswith(('.c', '.h')):
+            continue
+        folder = layer_of(path, layers)
+        if folder is None:
+            yield f'{path}:1: no layer covers this folder: add it to tests/layers.txt'
+            continue
+        for number, line in enumerate(read(path).split('\n'), 1):
+            m = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+            if not m:
+                continue
+            header = m.group(1)
+            if not os.path.exists(os.path.join(ROOT, header)):
+                yield f'{path}:{number}: include "{header}" is not spelled from the root'
+            elif not allows(layers[folder], header) and not (
+                    folder == 'vmm' and header.startswith('arch/x86_64/vmx')):
+                yield f'{path}:{number}: {folder}/ may not include "{header}" (tests/layers.txt)'
+            elif folder == 'vmm' and header.startswith('arch/x86_64/vmx'):
+                yield f'{path}:{number}: an engine\'s headers are private'
+
+
+def check_heads(files):
+    for path in files:
+        name = os.path.basename(path)
+        if path.endswith(SOURCE_ENDINGS) or name == 'Makefile':
+            if 'SPDX-License-Identifier: MIT' not in '\n'.join(read(path).split('\n')[:3]):
+                yield f'{path}:1: no SPDX line'
+
+
+def check_words(files):
+    pattern = re.compile(r'\b(TO' + r'DO|FIX' + r'ME|XX' + r'X|HA' + r'CK)\b')
+    for path in files:
+        if not path.endswith(SOURCE_ENDINGS):
+            continue
+        for number, line in enumerate(read(path).split('\n'), 1):
+            if pattern.search(line):
+                yield f'{path}:{number}: left open: {line.strip()[:60]}'
+
+
+def check_headers(files):
+    headers = [f for f in files if f.endswith('.h') and not f.startswith('tests/')]
+    for path in headers:
+        if any(mark in read(path) for mark in HEADERS_OF_OTHERS):
+            continue
+        run = subprocess.run(['gcc', *HEADER_FLAGS, path], cwd=ROOT, capture_output=True, text=True)
+        if run.returncode != 0:
+            first = next((l for l in run.stderr.split('\n') if 'error' in l), run.stderr.strip())
+            yield f'{path}:1: does not compile alone: {first}'
+
+
+def check_format(files):
+    sources = [f for f in files if f.endswith(('.c', '.h'))]
+    run = subprocess.run(['clang-format', '--dry-run', '--ferror-limit=1', *sources], cwd=ROOT,
+                         capture_output=True, text=True)
+    if run.returncode != 0:
+        yield f'clang-format failed: {run.stderr.strip()[:200]}'
+    for line in run.stderr.split('\n'):
+        m = re.match(r'(\S+?):(\d+):\d+: (warning|error):', line)
+        if m:
+            yield f'{m.group(1)}:{m.group(2)}: not formatted as .clang-format says: run make format'
+
+
+def warn_sizes(files):
+    for path in files:
+        if path.endswith(('.c', '.h', '.asm', '.py')):
+            lines = read(path).count('\n')
+            if lines > FILE_LINES_MAX:
+                print(f'{path}:1: warning: {lines} lines: is it still one thing?')
+
+
+CHECKS = (check_layers, check_heads, check_words, check_headers, check_format)
+
+
+def main():
+    files = tracked_files()
+    findings = [finding for check in CHECKS for finding in check(files)]
+    for finding in findings:
+        print(finding)
+    warn_sizes(files)
+    print(f'lint: {len(CHECKS)} checks of {len(files)} files, {len(findings)} findings')
+    return 1 if findings or not files else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
