@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Numbers that the chips and the ACPI tables must agree on. Read by the C compiler and, preprocessed, by iasl: nothing but
+// plain numbers.
+#pragma once
+
+// Fixed hardware, in I/O ports; offsets are from ACPI_PM_BASE.
+#define ACPI_PM_BASE       0x600
+#define ACPI_PM_SIZE       0x40
+#define ACPI_PM1_STATUS    0x00
+#define ACPI_PM1_ENABLE    0x02
+#define ACPI_PM1_CONTROL   0x04
+#define ACPI_PM_TIMER      0x08
+#define ACPI_GPE0_STATUS   0x20
+#define ACPI_GPE0_ENABLE   0x24
+#define ACPI_SCI_IRQ       9
+#define ACPI_SLEEP_TYPE_S5 7
+#define ACPI_RESET_PORT    0xcf9
+#define ACPI_RESET_VALUE   0x06
+
+// Memory: the windows for PCI BARs below and above ECAM, by first byte, last byte and length.
+#define ACPI_PCI_LOW_BASE  0xc0000000
+#define ACPI_PCI_LOW_LAST  0xdfffffff
+#define ACPI_PCI_LOW_SIZE  0x20000000
+#define ACPI_ECAM_BASE     0xe0000000
+#define ACPI_ECAM_SIZE     0x10000000
+#define ACPI_PCI_HIGH_BASE 0xf0000000
+#define ACPI_PCI_HIGH_LAST 0xfebfffff
+#define ACPI_PCI_HIGH_SIZE 0x0ec00000
+
+// PCI interrupt pins arrive at the IOAPIC's pins from here on.
+#define ACPI_PCI_GSI_BASE 16
