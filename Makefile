@@ -14,7 +14,7 @@ CORE_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kerne
     -fcf-protection=none -ffile-prefix-map=$(CURDIR)=. -I. $(WARN)
 
 LIB_SOURCES := vmm/lib/memory.c vmm/lib/string.c vmm/lib/format.c vmm/lib/parse.c vmm/lib/error.c vmm/lib/log.c \
-    vmm/lib/calendar.c
+    vmm/lib/calendar.c vmm/lib/suggest.c
 ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.asm arch/x86_64/traps.c \
     arch/x86_64/trap_report.c arch/x86_64/panic.c arch/x86_64/apic.c arch/x86_64/ioapic.c arch/x86_64/tsc.c \
     arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
@@ -24,7 +24,8 @@ DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers
 IO_SOURCES := io/bus.c io/clock.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c
 VMM_SOURCES := vmm/main.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
-    vmm/vm_io.c vmm/report.c vmm/thread.c
+    vmm/vm_io.c vmm/report.c vmm/thread.c \
+    vmm/config.c
 VMX_SOURCES :=
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
     $(VMM_SOURCES) $(VMX_SOURCES)

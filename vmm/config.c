@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT
+// The parser of plinth.ini: lines, sections, and a table of keys for each kind of section. The
+// first error ends it. A comment starts with ; or # at a line's start or after a blank. The loader
+// scans the same text for file names (boot/ini_files.c) and knows less: file names are therefore
+// kept plain here.
+
+#include "vmm/config.h"
+#include "vmm/lib/format.h"
+#include "vmm/lib/log.h"
+#include "vmm/lib/parse.h"
+#include "vmm/lib/string.h"
+#include "vmm/lib/suggest.h"
+#include <stdarg.h>
+
+#define CONFIG_LINE_MAX (CONFIG_CMDLINE_MAX + 128)
+
+#define CPUS_MIN       1u
+#define CPUS_MAX       64u
+#define CPUS_DEFAULT   1u
+#define MEMORY_MIN     (1 * MIB)
+#define MEMORY_MAX     (1024 * GIB)
+#define MEMORY_DEFAULT (256 * MIB)
+
+static const u8 utf8_bom[] = {0xef, 0xbb, 0xbf};
+
+struct parser {
+    const char *text;
+    u64 size, at;
+    unsigned line_number;
+    char line[CONFIG_LINE_MAX];
+    const struct section_kind *kind; // of the section that is being read; null: none yet
+    void *target;                    // the struct that its keys fill
+    u64 keys_seen;                   // one bit a key of the section
+    bool plinth_seen;
+    struct config_vm *storage;
+    struct config *config;
+    char *error;
+};
+
+struct key {
+    const char *name;
+    bool (*set)(struct parser *p, const struct key *key, const char *value, void *field);
+    size_t offset, size; // of the field
+    size_t line_offset;  // where the line's number is kept as well; 0: nowhere
+    const char *const *choices;
+};
+
+struct section_kind {
+    const char *name;
+    const struct key *keys;
+    size_t key_count;
+    bool (*open)(struct parser *p, const char *name);
+};
+
+// --- errors ---
+
+static bool fail_at(struct parser *p, unsigned line, const char *format, va_list arguments)
+{
+    int length = format_text(p->error, CONFIG_ERROR_MAX, "plinth.ini:%u: ", line);
+    format_text_v(p->error + length, CONFIG_ERROR_MAX - (size_t)length, format, arguments);
+    return false;
+}
+
+// Always false, so that a caller can return it.
+PRINTF(2, 3) static bool fail(struct parser *p, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fail_at(p, p->line_number, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+PRINTF(3, 4) static bool fail_line(struct parser *p, unsigned line, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fail_at(p, line, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static bool fail_unknown(struct parser *p, const char *what, const struct suggestion *near)
+{
+    if (near->best)
+        return fail(p, "unknown %s '%.32s'; did you mean '%s'?", what, near->word, near->best);
+    return fail(p, "unknown %s '%.32s'", what, near->word);
+}
+
+// --- values ---
+
+static bool set_size(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    u64 bytes;
+    if (!parse_size(value, &bytes))
+        return fail(p, "%s: '%.32s' is not a size; write a number with K, M or G", key->name,
+                    value);
+    if (bytes < MEMORY_MIN || bytes > MEMORY_MAX)
+        return fail(p, "%s: '%.32s' is out of range; 1M to 1T", key->name, value);
+    if (!IS_ALIGNED(bytes, PAGE_SIZE))
+        return fail(p, "%s: '%.32s' is not a multiple of 4K", key->name, value);
+    *(u64 *)field = bytes;
+    return true;
+}
+
+static bool set_cpus(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    u64 n;
+    if (!parse_number(value, &n))
+        return fail(p, "%s: '%.32s' is not a number", key->name, value);
+    if (n < CPUS_MIN || n > CPUS_MAX)
+        return fail(p, "%s: '%.32s' is out of range; %u to %u", key->name, value, CPUS_MIN,
+                    CPUS_MAX);
+    *(unsigned *)field = (unsigned)n;
+    return true;
+}
+
+// The choice's index, or -1 with an error that lists them all.
+static int choose(struct parser *p, const struct key *key, const char *value)
+{
+    char list[64] = "";
+    size_t length = 0;
+    for (int i = 0; key->choices[i]; i++) {
+        if (string_equal_nocase(value, key->choices[i]))
+            return i;
+        length += (size_t)format_text(list + length, sizeof(list) - length, " %s", key->choices[i]);
+        length = MIN(length, sizeof(list) - 1);
+    }
+    fail(p, "%s: '%.32s' is not one of:%s", key->name, value, list);
+    return -1;
+}
+
+static bool set_choice_name(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    int index = choose(p, key, value);
+    return index >= 0 && string_copy(field, key->size, key->choices[index]);
+}
+
+static bool set_choice_number(struct parser *p, const struct key *key, const char *value,
+                              void *field)
+{
+    int index = choose(p, key, value);
+    if (index >= 0)
+        *(unsigned *)field = (unsigned)index;
+    return index >= 0;
+}
+
+static bool set_flag(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    int index = choose(p, key, value);
+    if (index >= 0)
+        *(bool *)field = index % 2; // the choices alternate: no, yes
+    return index >= 0;
+}
+
+static bool set_text(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    if (!string_copy(field, key->size, value))
+        return fail(p, "%s is too long; at most %zu characters", key->name, key->size - 1);
+    return true;
+}
+
+static bool set_file(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    if (value[0] != '\\')
+        return fail(p, "%s: '%.32s' must be a path from the volume's root: \\folder\\file",
+                    key->name, value);
+    for (const char *c = value; *c; c++)
+        if (strchr(";#/:", *c))
+            return fail(p, "%s: a path cannot hold '%c'; folders are divided by '\\'", key->name,
+                        *c);
+    return set_text(p, key, value, field);
+}
+
+static const char *const engine_names[] = {"auto", "vmx", "svm", "bt", NULL};
+static const char *const mmu_names[] = {"auto", "ept", "npt", "shadow", NULL};
+static const char *const flag_names[] = {"no", "yes", "off", "on", "false", "true", NULL};
+static const char *const pages_names[] = {[GUEST_PAGES_AUTO] = "auto",
+                                          [GUEST_PAGES_4K] = "4K",
+                                          [GUEST_PAGES_2M] = "2M",
+                                          [GUEST_PAGES_1G] = "1G",
+                                          NULL};
+static const char *const level_names[] = {
+    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
+
+#define FIELD(type, member) offsetof(type, member), sizeof(((type *)0)->member)
+
+static const struct key vm_keys[] = {
+    {"engine", set_choice_name, FIELD(struct config_vm, engine), 0, engine_names},
+    {"mmu", set_choice_name, FIELD(struct config_vm, mmu), 0, mmu_names},
+    {"cpus", set_cpus, FIELD(struct config_vm, cpus), 0, NULL},
+    {"memory", set_size, FIELD(struct config_vm, memory), 0, NULL},
+    {"pages", set_choice_number, FIELD(struct config_vm, pages), 0, pages_names},
+    {"kernel", set_file, FIELD(struct config_vm, kernel), offsetof(struct config_vm, kernel_line),
+     NULL},
+    {"initrd", set_file, FIELD(struct config_vm, initrd), offsetof(struct config_vm, initrd_line),
+     NULL},
+    {"cmdline", set_text, FIELD(struct config_vm, cmdline), 0, NULL},
+    {"autostart", set_flag, FIELD(struct config_vm, autostart), 0, flag_names},
+};
+
+static const struct key plinth_keys[] = {
+    {"debug-exit", set_flag, FIELD(struct config, debug_exit), 0, flag_names},
+    {"log-level", set_choice_number, FIELD(struct config, log_level), 0, level_names},
+};
+
+// --- sections ---
+
+static bool name_is_valid(const char *name)
+{
+    for (const char *c = name; *c; c++) {
+        bool alphanumeric =
+            (*c >= 'A' && *c <= 'Z') || (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9');
+        if (!alphanumeric && *c != '_' && *c != '.' && *c != '-')
+            return false;
+    }
+    return *name;
+}
+
+static bool open_plinth(struct parser *p, const char *name)
+{
+    if (*name)
+        return fail(p, "[plinth] takes no name");
+    if (p->plinth_seen)
+        return fail(p, "section [plinth] is given twice");
+    p->plinth_seen = true;
+    p->target = p->config;
+    return true;
+}
+
+static bool check_vm_name(struct parser *p, const char *name)
+{
+    if (!*name)
+        return fail(p, "a VM needs a name: [vm NAME]");
+    if (!name_is_valid(name))
+        return fail(p, "VM name '%.32s' may hold letters, digits, '_', '.' and '-' only", name);
+    if (strlen(name) >= CONFIG_NAME_MAX)
+        return fail(p, "VM name '%.32s...' is too long; at most %d characters", name,
+                    CONFIG_NAME_MAX - 1);
+    for (unsigned i = 0; i < p->config->vm_count; i++)
+        if (strcmp(p->storage[i].name, name) == 0)
+            return fail(p, "VM '%s' is defined already in line %u", name, p->storage[i].line);
+    if (p->config->vm_count == CONFIG_VM_MAX)
+        return fail(p, "too many VMs; at most %d", CONFIG_VM_MAX);
+    return true;
+}
+
+static bool open_vm(struct parser *p, const char *name)
+{
+    if (!check_vm_name(p, name))
+        return false;
+    struct config_vm *vm = &p->storage[p->config->vm_count++];
+    *vm = (struct config_vm){
+        .line = p->line_number,
+        .engine = "auto",
+        .mmu = "auto",
+        .cpus = CPUS_DEFAULT,
+        .memory = MEMORY_DEFAULT,
+        .pages = GUEST_PAGES_AUTO,
+    };
+    p->target = vm;
+    return string_copy(vm->name, sizeof(vm->name), name);
+}
+
+static const struct section_kind section_kinds[] = {
+    {"plinth", plinth_keys, ARRAY_SIZE(plinth_keys), open_plinth},
+    {"vm", vm_keys, ARRAY_SIZE(vm_keys), open_vm},
+};
+
+// --- lines ---
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+// Cuts blanks off both ends, the last in place.
+static char *trim(char *s)
+{
+    while (is_blank(*s))
+        s++;
+    size_t length = strlen(s);
+    while (length && is_blank(s[length - 1]))
+        length--;
+    s[length] = 0;
+    return s;
+}
+
+static void cut_comment(char *s)
+{
+    for (char *c = s; *c; c++) {
+        if ((*c == ';' || *c == '#') && (c == s || is_blank(c[-1]))) {
+            *c = 0;
+            return;
+        }
+    }
+}
+
+static bool parse_section(struct parser *p, char *line)
+{
+    size_t length = strlen(line);
+    if (line[length - 1] != ']')
+        return fail(p, "a section header ends with ']'");
+    line[length - 1] = 0;
+    char *kind = trim(line + 1);
+    char *name = kind;
+    while (*name && !is_blank(*name))
+        name++;
+    if (*name)
+        *name++ = 0;
+    struct suggestion near;
+    suggest_start(&near, kind);
+    for (size_t i = 0; i < ARRAY_SIZE(section_kinds); i++) {
+        if (strcmp(kind, section_kinds[i].name) == 0) {
+            p->kind = &section_kinds[i];
+            p->keys_seen = 0;
+            return p->kind->open(p, trim(name));
+        }
+        suggest_offer(&near, section_kinds[i].name);
+    }
+    return fail_unknown(p, "section", &near);
+}
+
+static bool set_key(struct parser *p, size_t index, const char *value)
+{
+    const struct key *key = &p->kind->keys[index];
+    if (p->keys_seen & BIT(index))
+        return fail(p, "%s is given twice in this section", key->name);
+    p->keys_seen |= BIT(index);
+    if (!*value)
+        return fail(p, "%s has no value", key->name);
+    if (key->line_offset)
+        *(unsigned *)((char *)p->target + key->line_offset) = p->line_number;
+    return key->set(p, key, value, (char *)p->target + key->offset);
+}
+
+static bool parse_key(struct parser *p, char *line)
+{
+    char *equals = strchr(line, '=');
+    if (!equals)
+        return fail(p, "'%.32s' is neither [section] nor key = value", line);
+    *equals = 0;
+    char *name = trim(line), *value = trim(equals + 1);
+    if (!p->kind)
+        return fail(p, "'%.32s' stands before any section; begin with [vm NAME]", name);
+    struct suggestion near;
+    suggest_start(&near, name);
+    for (size_t i = 0; i < p->kind->key_count; i++) {
+        if (strcmp(name, p->kind->keys[i].name) == 0)
+            return set_key(p, i, value);
+        suggest_offer(&near, p->kind->keys[i].name);
+    }
+    return fail_unknown(p, "key", &near);
+}
+
+static bool parse_line(struct parser *p)
+{
+    cut_comment(p->line);
+    char *line = trim(p->line);
+    if (!*line)
+        return true;
+    return *line == '[' ? parse_section(p, line) : parse_key(p, line);
+}
+
+static bool is_text(char c)
+{
+    return (u8)c >= ' ' || c == '\t';
+}
+
+// The next line into p->line, without its end.
+static bool read_line(struct parser *p)
+{
+    size_t length = 0;
+    p->line_number++;
+    for (; p->at < p->size && p->text[p->at] != '\n'; p->at++) {
+        char c = p->text[p->at];
+        if (c == '\r' && (p->at + 1 == p->size || p->text[p->at + 1] == '\n'))
+            continue;
+        if (!is_text(c))
+            return fail(p, "byte 0x%02x is not text; save the file as plain text", (u8)c);
+        if (length == sizeof(p->line) - 1)
+            return fail(p, "line too long; at most %zu characters", sizeof(p->line) - 1);
+        p->line[length++] = c;
+    }
+    p->line[length] = 0;
+    p->at++;
+    return true;
+}
+
+static bool check_vms(struct parser *p)
+{
+    for (unsigned i = 0; i < p->config->vm_count; i++)
+        if (!p->storage[i].kernel[0])
+            return fail_line(p, p->storage[i].line,
+                             "VM '%s' has no kernel; add kernel = \\path\\file",
+                             p->storage[i].name);
+    return true;
+}
+
+bool config_parse(const char *text, u64 size, struct config_vm *storage, struct config *config,
+                  char error[CONFIG_ERROR_MAX])
+{
+    // Static: the line is large for a thread's stack. The configuration is read by one CPU, once.
+    static struct parser parser;
+    struct parser *p = &parser;
+    *p = (struct parser){
+        .text = text, .size = size, .storage = storage, .config = config, .error = error};
+    *config = (struct config){.vms = storage, .log_level = LOG_INFO};
+    error[0] = 0;
+    if (size >= sizeof(utf8_bom) && memcmp(text, utf8_bom, sizeof(utf8_bom)) == 0)
+        p->at = sizeof(utf8_bom);
+    while (p->at < p->size)
+        if (!read_line(p) || !parse_line(p))
+            return false;
+    return check_vms(p);
+}
