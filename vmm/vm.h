@@ -14,6 +14,7 @@
 
 struct thread;
 struct machine;
+struct cpuid_table;
 
 enum gpr { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI,
            GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15, GPR_COUNT };
@@ -58,6 +59,8 @@ struct vcpu {
     gpa_t pv_eoi_gpa;
     struct trace *trace;
     void *decode_cache; // vmm/emulate.c
+    struct cpuid_table *cpuid; // what CPUID shows: vmm/cpuid.c
+    u64 gpa_reserved;          // bits 51:MAXPHYADDR: reserved in the guest's page tables
 };
 
 enum vm_state { VM_STOPPED, VM_STARTING, VM_RUNNING, VM_CRASHED };
