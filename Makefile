@@ -5,6 +5,18 @@ B := build
 CC := gcc
 NASM := nasm
 
+.DEFAULT_GOAL := image
+.DELETE_ON_ERROR:
+
+# Packages: an included file is made before anything else, so whatever is built finds its tools.
+ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),image)),)
+include $(B)/setup.mk
+endif
+$(B)/setup.mk: tests/packages tests/setup
+	@mkdir -p $(@D)
+	@tests/setup
+	@touch $@
+
 # -mgeneral-regs-only: the guest's FPU state stays in the CPU while the core runs.
 # -mno-red-zone: traps come on the same stack.  -fno-omit-frame-pointer: backtraces.
 # -mcmodel=kernel: the core is linked into the top 2 GiB.
@@ -112,8 +124,106 @@ $(B)/guests/$(1).elf: $(B)/guests/$(1).o $(GUEST_LIB) guests/lib/guest.ld
 endef
 $(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest))))
 
+# The core, with and without what a debugger wants.
+$(B)/core.elf.debug: $(CORE_OBJECTS) arch/x86_64/core.ld
+	ld -T arch/x86_64/core.ld -nostdlib -static -z noexecstack -z max-page-size=4096 $(CORE_OBJECTS) -o $@
+
+$(B)/core.elf: $(B)/core.elf.debug
+	objcopy --strip-debug $< $@
+
+# The loader: an ELF shared object by GNU-EFI's start-up code and linker script, converted to a UEFI application.
+# GNU_EFI_USE_MS_ABI: firmware calls are plain calls.  -fshort-wchar: UEFI's strings are UTF-16.
+LOADER_SOURCES := boot/main.c boot/console.c boot/volume.c boot/core_file.c boot/elf.c boot/files.c boot/ini_files.c \
+    boot/platform.c boot/acpi.c boot/memory.c boot/memory_map.c boot/page_table.c boot/handover.c
+LOADER_OBJECTS := $(LOADER_SOURCES:%.c=$(B)/%.o)
+LOADER_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone -fno-stack-protector \
+    -fcf-protection=none -ffile-prefix-map=$(CURDIR)=. -DGNU_EFI_USE_MS_ABI -I. -isystem /usr/include/efi \
+    -isystem /usr/include/efi/x86_64 $(WARN)
+LOADER_SECTIONS := .text .sdata .data .rodata .dynamic .dynsym .rel .rela .rel.* .rela.* .reloc
+
+$(B)/boot/%.o: boot/%.c
+	@mkdir -p $(@D)
+	$(CC) $(LOADER_CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/boot/loader.so: $(LOADER_OBJECTS)
+	ld -nostdlib -shared -Bsymbolic -z noexecstack -T /usr/lib/elf_x86_64_efi.lds /usr/lib/crt0-efi-x86_64.o \
+	    $(LOADER_OBJECTS) -L/usr/lib -l:libefi.a -l:libgnuefi.a -o $@
+
+$(B)/BOOTX64.EFI: $(B)/boot/loader.so
+	objcopy $(LOADER_SECTIONS:%=-j '%') --target efi-app-x86_64 --subsystem=10 $< $@
+
+# The Linux guest: Debian's kernel, and a small system of busybox alone. Fetched and unpacked, not installed.
+FETCH_BINARY := guests/fetch/fetch-binary
+BUSYBOX := $(B)/packages/busybox-static/bin/busybox
+GUESTBENCH := $(B)/guests/guestbench
+INITRD_COMMON := console proc/ sys/ tmp/ root/ busybox:$(BUSYBOX) bin/guestbench=$(GUESTBENCH)
+INITRD_FILES := init=guests/linux/init etc/inittab=guests/linux/inittab etc/motd=guests/linux/motd
+
+$(B)/guests/vmlinuz:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) --dependency '^linux-image-[0-9]' linux-image-cloud-amd64 $(B)/packages/linux
+	cp $(B)/packages/linux/boot/vmlinuz-* $@
+
+$(BUSYBOX):
+	$(FETCH_BINARY) busybox-static $(B)/packages/busybox-static
+	touch $@
+
+$(GUESTBENCH): guests/linux/guestbench.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 -O2 -ffreestanding -fno-pie -no-pie -fno-stack-protector -fcf-protection=none $(WARN) \
+	    -Wl,--build-id=none -static -nostdlib -s $< -o $@
+
+$(B)/guests/initrd.gz: guests/linux/mkinitrd $(BUSYBOX) $(GUESTBENCH) guests/linux/init guests/linux/inittab \
+    guests/linux/motd
+	$< $@ $(INITRD_COMMON) $(INITRD_FILES)
+
+$(B)/guests/initrd-bench.gz: guests/linux/mkinitrd $(GUESTBENCH)
+	$< $@ console init=$(GUESTBENCH)
+
+# The disk image: what goes onto a stick.
+IMAGE_FILES := guests/vmlinuz guests/initrd.gz
+
+$(B)/plinth.img: boot/mkimage $(B)/BOOTX64.EFI $(B)/core.elf guests/plinth.ini $(IMAGE_FILES:%=$(B)/%)
+	$< $@ $(B)/BOOTX64.EFI $(B)/core.elf guests/plinth.ini $(foreach f,$(IMAGE_FILES),$(f)=$(B)/$(f))
+
+.PHONY: image guests run run-usb help clean
+image: $(B)/plinth.img
+guests: $(B)/guests/vmlinuz $(B)/guests/initrd.gz $(B)/guests/initrd-bench.gz
+
+# What a person may set; an empty MODEL takes the emulator's default.
+CPUS := 1
+MEMORY := 1024
+MODEL :=
+EMULATOR := auto
+IMAGE := $(B)/plinth.img
+RUN = tests/emulate --image $(IMAGE) --cpus $(CPUS) --memory $(MEMORY) --model '$(MODEL)' --emulator $(EMULATOR)
+
+run: $(IMAGE)
+	@$(RUN)
+
+run-usb: $(IMAGE)
+	@$(RUN) --usb
+
+help:
+	@echo 'make image    build $(B)/plinth.img, to be written to a USB stick'
+	@echo 'make run      build it and start it in an emulator, its serial console in this terminal'
+	@echo 'make run-usb  the same from an emulated USB stick'
+	@echo 'make test     run every test;  make unit: only those that need no emulator'
+	@echo 'make guests   fetch and build the guests alone'
+	@echo 'make clean    remove $(B)/'
+	@echo
+	@echo 'Variables of run and run-usb, with their present values:'
+	@echo '  CPUS=$(CPUS)'
+	@echo '  MEMORY=$(MEMORY)          MiB'
+	@echo '  EMULATOR=$(EMULATOR)        auto: QEMU with KVM where it offers VT-x, else Bochs; or kvm, bochs, qemu (no VT-x)'
+	@echo '  MODEL=$(MODEL)               CPU model; Bochs: corei7_skylake_x unless given; `bochs-bin --help cpu` lists them'
+	@echo '  IMAGE=$(IMAGE)'
+
+clean:
+	rm -rf $(B)
+
 .PHONY: unit
 unit: $(UNIT_TESTS)
 	@for t in $^; do ./$$t || exit 1; done
 
--include $(CORE_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(wildcard $(B)/guests/*.d $(B)/guests/lib/*.d)
+-include $(CORE_OBJECTS:.o=.d) $(LOADER_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(wildcard $(B)/guests/*.d $(B)/guests/lib/*.d)
