@@ -17,13 +17,12 @@
 #define STARTUP_US         1000    // until the second startup IPI
 #define ONLINE_US          2000000 // a busy emulator can be slow
 #define POLL_US            10
-#define PML4_BYTES         PAGE_SIZE
-#define PML4_HALF          (PML4_BYTES / 2)
 #define TRAMPOLINE_HIGHEST (1 * MIB - PAGE_SIZE)
+#define CR3_LIMIT          (4 * GIB)
 
 struct trampoline_parameters {
-    u64 pml4_first; // written to the page's start by the trampoline itself
-    u64 stack;      // exchanged for 0 by whoever takes it
+    u64 first_cr3; // below 4 GiB
+    u64 stack;     // exchanged for 0 by whoever takes it
     u64 cpu;
     u64 core_cr3;
     u64 core_entry;
@@ -76,12 +75,10 @@ static bool stacks_alloc(struct cpu_stacks *s)
 static struct trampoline_parameters *trampoline_write(hpa_t page, struct percpu *cpu)
 {
     u8 *to = hpa_to_hva(page);
-    const u8 *firmware_pml4 = hpa_to_hva(host_map_firmware_cr3());
     memcpy(to, trampoline_start, (size_t)(trampoline_end - trampoline_start));
-    memcpy(to + PML4_HALF, firmware_pml4 + PML4_HALF, PML4_HALF);
     struct trampoline_parameters *p = (void *)(to + (trampoline_parameters - trampoline_start));
     *p = (struct trampoline_parameters){
-        .pml4_first = *(const u64 *)firmware_pml4,
+        .first_cr3 = host_map_firmware_cr3(),
         .stack = (u64)starting.main,
         .cpu = (u64)cpu,
         .core_cr3 = host_map_cr3(),
@@ -144,8 +141,8 @@ static bool can_start(const struct boot_info *boot)
         log_error("only one CPU is used: the loader found no free page below 1 MiB");
         return false;
     }
-    if (!host_map_firmware_cr3()) {
-        log_error("only one CPU is used: no memory for page tables");
+    if (!host_map_firmware_cr3() || host_map_firmware_cr3() >= CR3_LIMIT) {
+        log_error("only one CPU is used: no memory below 4 GiB for page tables");
         return false;
     }
     return true;

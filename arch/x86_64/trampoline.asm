@@ -2,18 +2,14 @@
 ; Where an application processor starts: smp.c copies this to a page below 1 MiB, and the startup IPI makes the CPU
 ; begin at its first byte in real mode. It goes to long mode in one step and jumps into the core.
 ;
-; CR3 has 32 bits on that way, but the core's tables may lie anywhere in RAM. So the page is also the first top-level page
-; table: entry 0, the low 512 GiB one to one, is written over the first instruction when that has run;
-; entries 256 to 511, the core's half, are put into the second half of the page by smp.c. Entries 1 to 255
-; are this code: nothing is there to be accessed.
+; The first page table is the one that maps low memory one to one, and the core as well (host_map_firmware_cr3());
+; its root lies below 4 GiB because CR3 has 32 bits on that way.
 
 CR4_PAE       equ 1 << 5
 CR0_PE_ET_PG  equ 1 << 0 | 1 << 4 | 1 << 31
 MSR_IA32_EFER equ 0xc0000080
 EFER_LME_NXE  equ 1 << 8 | 1 << 11
 CODE_SELECTOR equ 8
-PML4_ENTRY    equ 8             ; bytes
-PML4_HALF     equ 2048
 
 global trampoline_start, trampoline_parameters, trampoline_end
 global smp_core_entry
@@ -24,20 +20,12 @@ section .rodata
 align 16
 trampoline_start:
 bits 16
-    jmp short real_mode
-    times PML4_ENTRY - ($ - trampoline_start) nop
-
-real_mode:
     cli
     cld
     xor ebx, ebx
     mov bx, cs
     mov ds, bx
     shl ebx, 4                  ; EBX: the page's address
-    mov eax, [pml4_first - trampoline_start]
-    mov [0], eax
-    mov eax, [pml4_first - trampoline_start + 4]
-    mov [4], eax
     lea eax, [ebx + gdt - trampoline_start]
     mov [gdt_register - trampoline_start + 2], eax
     lea eax, [ebx + long_mode - trampoline_start]
@@ -45,7 +33,8 @@ real_mode:
     o32 lgdt [gdt_register - trampoline_start]
     mov eax, CR4_PAE
     mov cr4, eax
-    mov cr3, ebx
+    mov eax, [first_cr3 - trampoline_start]
+    mov cr3, eax
     mov ecx, MSR_IA32_EFER
     mov eax, EFER_LME_NXE
     xor edx, edx
@@ -85,16 +74,12 @@ long_mode_pointer:
 
 align 8
 trampoline_parameters:          ; struct trampoline_parameters in smp.c
-pml4_first:         dq 0
+first_cr3:          dq 0
 stack_top:          dq 0
 percpu_address:     dq 0
 core_cr3:           dq 0
 core_entry_address: dq 0
 trampoline_end:
-
-%if trampoline_end - trampoline_start > PML4_HALF
-    %error "the trampoline runs into the second half of the page table"
-%endif
 
 section .text
 
