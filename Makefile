@@ -61,11 +61,11 @@ ZYDIS_HEADER := $(ZYDIS_DIR)/include/Zydis/Zydis.h
 $(ZYDIS_HEADER):
 	guests/fetch/fetch-source zydis $(ZYDIS_DIR)
 
-$(B)/zydis/%.o: $(ZYDIS_HEADER)
+$(ZYDIS_OBJECTS): $(B)/zydis/%.o: $(ZYDIS_HEADER)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out $(WARN) -O2,$(CORE_CFLAGS)) -Os $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
 
-$(B)/zydis-host/%.o: $(ZYDIS_HEADER)
+$(ZYDIS_HOST_OBJECTS): $(B)/zydis-host/%.o: $(ZYDIS_HEADER)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
 
