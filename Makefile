@@ -33,7 +33,7 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/insn.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c
-IO_SOURCES := io/bus.c io/clock.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
+IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c
 VMM_SOURCES := vmm/main.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/thread.c \
@@ -226,4 +226,6 @@ clean:
 unit: $(UNIT_TESTS)
 	@for t in $^; do ./$$t || exit 1; done
 
--include $(CORE_OBJECTS:.o=.d) $(LOADER_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(wildcard $(B)/guests/*.d $(B)/guests/lib/*.d)
+# Only what is there: a rule must not try to make these.
+-include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS)) $(UNIT_TESTS:=.d) \
+    $(B)/guests/*.d $(B)/guests/lib/*.d)

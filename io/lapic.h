@@ -10,6 +10,12 @@
 #define LAPIC_BASE_DEFAULT 0xfee00000ull
 #define APIC_BUS_MAX       64
 
+// What the APIC timer counts before its divider: nanoseconds. CPUID and the paravirtual leaves tell the guest.
+#define LAPIC_TIMER_HZ 1000000000ull
+
+// MAXPHYADDR as far as IA32_APIC_BASE is concerned, until the VM sets its own.
+#define LAPIC_PHYSICAL_BITS 46
+
 enum apic_delivery {
     APIC_FIXED = 0,
     APIC_LOWEST = 1,
@@ -36,6 +42,7 @@ struct lapic;
 struct lapic_ops {
     void (*changed)(struct lapic *lapic); // lapic_pending() may have become >= 0
     void (*nmi)(struct lapic *lapic);
+    // INIT arrived: the vCPU calls lapic_init_signal() when it resets itself.
     void (*init)(struct lapic *lapic);
     void (*startup)(struct lapic *lapic, u8 page);
     void (*extint)(struct lapic *lapic); // LINT0 in ExtINT mode went up: ask the PIC
@@ -57,7 +64,10 @@ struct lapic {
     struct io_clock *clock;
     u32 id; // initial APIC id
     u64 base_msr; // IA32_APIC_BASE
+    u8 physical_bits; // MAXPHYADDR that the guest was told
+    bool bsp;         // of power-on
     u32 irr[8], isr[8], tmr[8];
+    u32 irr_words, isr_words; // bit n: word n of irr, isr is not 0
     u32 tpr, ppr, ldr, dfr, svr, esr, esr_pending, icr_high;
     u64 icr;
     u32 lvt[7]; // CMCI, timer, thermal, performance, LINT0, LINT1, error: enum lapic_lvt
@@ -86,6 +96,11 @@ void lapic_lint0(struct lapic *lapic, bool level);
 // x2APIC MSRs 0x800-0x8ff, IA32_APIC_BASE, IA32_TSC_DEADLINE. False: the access must raise #GP(0).
 MUST_CHECK bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *value);
 MUST_CHECK bool lapic_msr_write(struct lapic *lapic, u32 msr, u64 value);
+// The vCPU's TSC is now the clock plus `adjust`: IA32_TSC or IA32_TSC_ADJUST was written. Moves a TSC deadline.
+void lapic_set_tsc_adjust(struct lapic *lapic, u64 adjust);
+// What a PC's firmware leaves behind on the boot processor: enabled, LINT0 to the PIC, LINT1 NMI. For guests that
+// are started without firmware.
+void lapic_virtual_wire(struct lapic *lapic);
 // CR8 is the high half of TPR's low byte.
 u64 lapic_cr8_read(const struct lapic *lapic);
 void lapic_cr8_write(struct lapic *lapic, u64 value);
