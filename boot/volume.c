@@ -96,9 +96,11 @@ static uint64_t allocate_content(uint64_t size)
     if (!pages)
         pages = PAGE_SIZE;
     uint64_t base = memory_allocate(pages + MEMORY_RESERVE, MEMORY_ANYWHERE);
-    if (base)
-        memory_free(base + pages, MEMORY_RESERVE);
-    return base;
+    if (!base)
+        return 0;
+    // Firmware allocates from the top down: so what is free stays in one piece.
+    memory_free(base, MEMORY_RESERVE);
+    return base + MEMORY_RESERVE;
 }
 
 static uint32_t read_open_file(EFI_FILE_HANDLE handle, struct boot_file *file)
