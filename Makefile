@@ -32,12 +32,12 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
     arch/x86_64/insn.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c
-DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c
+DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
-    io/system_ports.c io/pci.c
+    io/system_ports.c io/pci.c io/acpi/tables.asm
 VMM_SOURCES := vmm/main.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/thread.c \
-    vmm/config.c
+    vmm/config.c vmm/machine.c vmm/acpi_tables.c
 VMX_SOURCES :=
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
     $(VMM_SOURCES) $(VMX_SOURCES)
@@ -97,6 +97,16 @@ $(B)/font.psf: guests/fetch/fetch-binary
 	gzip -dc $(B)/packages/$(FONT_PACKAGE)/usr/share/consolefonts/Lat15-VGA16.psf.gz > $@.new
 	mv $@.new $@
 $(B)/core/drivers/font.o: $(B)/font.psf
+
+# The guest's ACPI tables. iasl takes AML and data tables alike; its own preprocessor knows less than the C one.
+ACPI_TABLES := dsdt facp facs mcfg
+$(B)/acpi/%.aml: io/acpi/%.asl io/acpi/platform.h
+	@mkdir -p $(@D)
+	$(CC) -E -P -x c -undef -nostdinc -I. $< -o $(B)/acpi/$*.i
+	iasl -we -p $(B)/acpi/$* $(B)/acpi/$*.i > $(B)/acpi/$*.log || (cat $(B)/acpi/$*.log; false)
+$(B)/core/io/acpi/tables.o: $(ACPI_TABLES:%=$(B)/acpi/%.aml)
+$(B)/unit/test_acpi_tables: UNIT_OBJECTS := $(B)/core/io/acpi/tables.o
+$(B)/unit/test_acpi_tables: $(B)/core/io/acpi/tables.o
 
 # Test guests: bzImage-shaped, one source file each on top of guests/lib.
 TEST_GUESTS := bench hostile

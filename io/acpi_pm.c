@@ -3,7 +3,6 @@
 // bits wide; its overflow flag is brought up to date when somebody looks, and a timer runs only
 // while its interrupt is enabled. Sleep states other than S5 are not offered.
 #include "io/acpi_pm.h"
-#include "io/acpi/platform.h"
 #include "vmm/lib/bits.h"
 
 #define PM1_TIMER        0x0001
@@ -15,10 +14,8 @@
 #define PM1_WAKE         0x8000
 #define PM1_ENABLES      (PM1_TIMER | PM1_GLOBAL | PM1_POWER_BUTTON | PM1_SLEEP_BUTTON | PM1_RTC)
 
-#define PM1_CONTROL_SCI_ENABLE       0x0001
-#define PM1_CONTROL_KEPT             0x1c02 // sleep type, bus master reload
-#define PM1_CONTROL_SLEEP_TYPE_SHIFT 10
-#define PM1_CONTROL_SLEEP_ENABLE     0x2000
+#define PM1_CONTROL_SCI_ENABLE 0x0001
+#define PM1_CONTROL_KEPT       0x1c02 // sleep type, bus master reload
 
 #define RESET_CPU  0x04 // going up resets
 #define RESET_KEPT 0x0e
@@ -104,8 +101,8 @@ static void acpi_pm_write_control(struct acpi_pm *pm, u32 lanes, u32 value)
 {
     u32 control = merge(pm->pm1_control, lanes, value);
     pm->pm1_control = (control & PM1_CONTROL_KEPT) | PM1_CONTROL_SCI_ENABLE;
-    bool sleep = value & lanes & PM1_CONTROL_SLEEP_ENABLE;
-    if (sleep && bits_get(control, PM1_CONTROL_SLEEP_TYPE_SHIFT, 3) == ACPI_SLEEP_TYPE_S5)
+    bool sleep = value & lanes & ACPI_PM1_SLEEP_ENABLE;
+    if (sleep && bits_get(control, ACPI_PM1_SLEEP_TYPE_SHIFT, 3) == ACPI_SLEEP_TYPE_S5)
         pulse(&pm->poweroff);
 }
 

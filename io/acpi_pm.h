@@ -6,8 +6,15 @@
 
 #include "io/device.h"
 #include "io/clock.h"
+#include "io/acpi/platform.h"
 
 #define ACPI_PM_TIMER_HZ 3579545
+
+#define ACPI_PM1_SLEEP_TYPE_SHIFT 10
+#define ACPI_PM1_SLEEP_ENABLE     0x2000
+// What a guest does to power off: this word to that port.
+#define ACPI_PM1_CONTROL_PORT     (ACPI_PM_BASE + ACPI_PM1_CONTROL)
+#define ACPI_PM1_S5               (ACPI_SLEEP_TYPE_S5 << ACPI_PM1_SLEEP_TYPE_SHIFT | ACPI_PM1_SLEEP_ENABLE)
 
 struct acpi_pm {
     struct io_device ports;         // ACPI_PM_SIZE ports, laid out as io/acpi/platform.h says

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT
+// Guest ACPI (ACPI specification "ACPI Software Programming Model"). Most tables come compiled from
+// io/acpi; here they get their addresses and checksums. MADT and the SSDT depend on the number of
+// processors and are made here: the SSDT is one AML scope with a Device of fixed length for each of
+// them. Local APIC ids are the vCPUs' indices.
+#include "vmm/acpi_tables.h"
+#include "io/acpi/platform.h"
+#include "io/lapic.h"
+#include "vmm/layout.h"
+#include "vmm/lib/assert.h"
+#include "vmm/lib/error.h"
+#include "vmm/lib/format.h"
+#include "vmm/lib/string.h"
+
+assert_static(ACPI_ECAM_BASE == LAYOUT_ECAM && ACPI_ECAM_SIZE == LAYOUT_ECAM_SIZE);
+assert_static(ACPI_PCI_LOW_BASE == LAYOUT_PCI_MEMORY);
+assert_static(ACPI_PCI_LOW_SIZE == LAYOUT_PCI_MEMORY_SIZE);
+assert_static(ACPI_PCI_HIGH_BASE + ACPI_PCI_HIGH_SIZE == LAYOUT_IOAPIC);
+
+#define OEM_ID           "PLINTH"
+#define OEM_TABLE_ID     "PLINTHPC"
+#define CREATOR_ID       "PLTH"
+#define TABLE_ALIGN      16
+#define FACS_ALIGN       64
+#define TABLES_MAX       8
+#define RSDP_REVISION    2
+#define RSDP_V1_LENGTH   20
+#define XSDT_REVISION    1
+#define MADT_REVISION    4
+#define SSDT_REVISION    2
+#define MADT_PCAT_COMPAT 1 // there is a pair of 8259s too
+#define IOAPIC_ID        0
+#define PIT_GSI          2 // the PIT's pin on the IOAPIC
+
+struct acpi_header {
+    char signature[4];
+    u32 length;
+    u8 revision, checksum;
+    char oem_id[6], oem_table_id[8];
+    u32 oem_revision;
+    char creator_id[4];
+    u32 creator_revision;
+} PACKED;
+
+struct acpi_rsdp {
+    char signature[8];
+    u8 checksum; // of the first RSDP_V1_LENGTH bytes
+    char oem_id[6];
+    u8 revision;
+    u32 rsdt;
+    u32 length;
+    u64 xsdt;
+    u8 extended_checksum;
+    u8 reserved[3];
+} PACKED;
+
+struct acpi_xsdt {
+    struct acpi_header header;
+    u64 tables[TABLES_MAX];
+} PACKED;
+
+// The FADT's fields that hold addresses of other tables.
+struct acpi_fadt {
+    struct acpi_header header;
+    u32 facs, dsdt;
+    u8 fixed[88];
+    u64 x_facs, x_dsdt;
+    u8 blocks[128];
+} PACKED;
+assert_static(offsetof(struct acpi_fadt, x_facs) == 132 && sizeof(struct acpi_fadt) == 276);
+
+enum madt_type { MADT_LAPIC, MADT_IOAPIC, MADT_OVERRIDE, MADT_LAPIC_NMI = 4 };
+
+struct madt_lapic {
+    u8 type, length, uid, apic_id;
+    u32 flags;
+} PACKED;
+#define MADT_LAPIC_ENABLED 1
+
+struct madt_ioapic {
+    u8 type, length, id, reserved;
+    u32 address, gsi_base;
+} PACKED;
+
+struct madt_override {
+    u8 type, length, bus, irq;
+    u32 gsi;
+    u16 flags;
+} PACKED;
+#define MADT_FLAGS_BUS        0x0 // as the bus has it: for ISA edge, active high
+#define MADT_FLAGS_LEVEL_HIGH 0xd
+#define MADT_OVERRIDES        2
+
+struct madt_lapic_nmi {
+    u8 type, length, uid;
+    u16 flags;
+    u8 lint;
+} PACKED;
+#define MADT_ALL_PROCESSORS 0xff
+#define MADT_NMI_LINT       1
+
+struct acpi_madt {
+    struct acpi_header header;
+    u32 lapic_address, flags;
+    struct madt_ioapic ioapic;
+    struct madt_override overrides[MADT_OVERRIDES];
+    struct madt_lapic_nmi nmi;
+    struct madt_lapic lapics[APIC_BUS_MAX];
+} PACKED;
+
+// AML (ACPI specification "ACPI Machine Language (AML) Specification"): Device (Cxxx) { Name (_HID,
+// "ACPI0007") Name (_UID, n) }.
+#define AML_SCOPE      0x10
+#define AML_EXT        0x5b
+#define AML_DEVICE     0x82
+#define AML_NAME       0x08
+#define AML_STRING     0x0d
+#define AML_BYTE       0x0a
+#define AML_LENGTH_TWO 0x40 // a length of two bytes: four bits here, eight in the next
+#define CPU_HID        "ACPI0007"
+
+struct aml_cpu {
+    u8 ext, device, length;
+    char name[4];
+    u8 hid_name;
+    char hid[4];
+    u8 hid_string;
+    char hid_text[sizeof(CPU_HID)];
+    u8 uid_name;
+    char uid[4];
+    u8 uid_byte, uid_value;
+} PACKED;
+#define AML_CPU_LENGTH (sizeof(struct aml_cpu) - offsetof(struct aml_cpu, length))
+assert_static(AML_CPU_LENGTH < 64); // the length has one byte
+
+struct acpi_ssdt {
+    struct acpi_header header;
+    u8 scope, length[2];
+    char scope_name[5];
+    struct aml_cpu cpus[APIC_BUS_MAX];
+} PACKED;
+assert_static(sizeof(struct acpi_ssdt) < 4096); // the scope's length has two bytes
+
+#define TABLE(name) extern const u8 acpi_##name[], acpi_##name##_end[]
+TABLE(dsdt);
+TABLE(facp);
+TABLE(facs);
+TABLE(mcfg);
+#undef TABLE
+
+struct builder {
+    struct guest_memory *gm;
+    gpa_t next;
+    int error; // the first; nothing is placed after it
+    struct acpi_xsdt xsdt;
+    unsigned count; // tables in it
+};
+
+static u8 checksum(const void *bytes, u64 size)
+{
+    u8 sum = 0;
+    for (u64 i = 0; i < size; i++)
+        sum = (u8)(sum + ((const u8 *)bytes)[i]);
+    return (u8)-sum;
+}
+
+static gpa_t place(struct builder *b, const void *bytes, u64 size, u64 align)
+{
+    gpa_t gpa = ALIGN_UP(b->next, align);
+    if (b->error == OK && gpa + size > LAYOUT_BIOS + LAYOUT_BIOS_SIZE)
+        b->error = ERR_RANGE;
+    if (b->error == OK)
+        b->error = guest_memory_write(b->gm, gpa, bytes, size);
+    b->next = gpa + size;
+    return gpa;
+}
+
+static gpa_t place_table(struct builder *b, struct acpi_header *table)
+{
+    table->checksum = 0;
+    table->checksum = checksum(table, table->length);
+    return place(b, table, table->length, TABLE_ALIGN);
+}
+
+// A table that the XSDT names.
+static void place_listed(struct builder *b, struct acpi_header *table)
+{
+    b->xsdt.tables[b->count++] = place_table(b, table);
+}
+
+static struct acpi_header table_header(const char signature[4], u8 revision, size_t length)
+{
+    struct acpi_header header = {
+        .length = (u32)length, .revision = revision, .oem_revision = 1, .creator_revision = 1};
+    memcpy(header.signature, signature, sizeof(header.signature));
+    memcpy(header.oem_id, OEM_ID, sizeof(header.oem_id));
+    memcpy(header.oem_table_id, OEM_TABLE_ID, sizeof(header.oem_table_id));
+    memcpy(header.creator_id, CREATOR_ID, sizeof(header.creator_id));
+    return header;
+}
+
+static void build_fadt(struct builder *b)
+{
+    gpa_t facs = place(b, acpi_facs, (u64)(acpi_facs_end - acpi_facs), FACS_ALIGN);
+    gpa_t dsdt = place(b, acpi_dsdt, (u64)(acpi_dsdt_end - acpi_dsdt), TABLE_ALIGN);
+    struct acpi_fadt fadt;
+    memcpy(&fadt, acpi_facp, sizeof(fadt));
+    fadt.facs = (u32)facs;
+    fadt.dsdt = (u32)dsdt;
+    fadt.x_facs = 0; // below 4 GiB one of the two says it
+    fadt.x_dsdt = dsdt;
+    place_listed(b, &fadt.header);
+}
+
+static void build_mcfg(struct builder *b)
+{
+    b->xsdt.tables[b->count++] = place(b, acpi_mcfg, (u64)(acpi_mcfg_end - acpi_mcfg), TABLE_ALIGN);
+}
+
+static void build_madt(struct builder *b, unsigned cpus)
+{
+    size_t length = offsetof(struct acpi_madt, lapics) + cpus * sizeof(struct madt_lapic);
+    struct acpi_madt madt = {
+        .header = table_header("APIC", MADT_REVISION, length),
+        .lapic_address = LAYOUT_LAPIC,
+        .flags = MADT_PCAT_COMPAT,
+        .ioapic = {.type = MADT_IOAPIC,
+                   .length = sizeof(struct madt_ioapic),
+                   .id = IOAPIC_ID,
+                   .address = LAYOUT_IOAPIC},
+        .overrides = {{.type = MADT_OVERRIDE,
+                       .length = sizeof(struct madt_override),
+                       .irq = 0,
+                       .gsi = PIT_GSI,
+                       .flags = MADT_FLAGS_BUS},
+                      {.type = MADT_OVERRIDE,
+                       .length = sizeof(struct madt_override),
+                       .irq = ACPI_SCI_IRQ,
+                       .gsi = ACPI_SCI_IRQ,
+                       .flags = MADT_FLAGS_LEVEL_HIGH}},
+        .nmi = {.type = MADT_LAPIC_NMI,
+                .length = sizeof(struct madt_lapic_nmi),
+                .uid = MADT_ALL_PROCESSORS,
+                .lint = MADT_NMI_LINT},
+    };
+    for (unsigned i = 0; i < cpus; i++)
+        madt.lapics[i] = (struct madt_lapic){.type = MADT_LAPIC,
+                                             .length = sizeof(struct madt_lapic),
+                                             .uid = (u8)i,
+                                             .apic_id = (u8)i,
+                                             .flags = MADT_LAPIC_ENABLED};
+    place_listed(b, &madt.header);
+}
+
+static struct aml_cpu aml_cpu(unsigned index)
+{
+    struct aml_cpu cpu = {
+        .ext = AML_EXT,
+        .device = AML_DEVICE,
+        .length = AML_CPU_LENGTH,
+        .hid_name = AML_NAME,
+        .hid_string = AML_STRING,
+        .hid_text = CPU_HID,
+        .uid_name = AML_NAME,
+        .uid_byte = AML_BYTE,
+        .uid_value = (u8)index,
+    };
+    char name[sizeof(cpu.name) + 1];
+    format_text(name, sizeof(name), "C%03X", index);
+    memcpy(cpu.name, name, sizeof(cpu.name));
+    memcpy(cpu.hid, "_HID", sizeof(cpu.hid));
+    memcpy(cpu.uid, "_UID", sizeof(cpu.uid));
+    return cpu;
+}
+
+static void build_ssdt(struct builder *b, unsigned cpus)
+{
+    size_t length = offsetof(struct acpi_ssdt, cpus) + cpus * sizeof(struct aml_cpu);
+    size_t scope = length - offsetof(struct acpi_ssdt, length);
+    struct acpi_ssdt ssdt = {
+        .header = table_header("SSDT", SSDT_REVISION, length),
+        .scope = AML_SCOPE,
+        .length = {(u8)(AML_LENGTH_TWO | (scope & 15)), (u8)(scope >> 4)},
+    };
+    memcpy(ssdt.scope_name, "\\_SB_", sizeof(ssdt.scope_name));
+    for (unsigned i = 0; i < cpus; i++)
+        ssdt.cpus[i] = aml_cpu(i);
+    place_listed(b, &ssdt.header);
+}
+
+static gpa_t build_xsdt(struct builder *b)
+{
+    size_t length = offsetof(struct acpi_xsdt, tables) + b->count * sizeof(u64);
+    b->xsdt.header = table_header("XSDT", XSDT_REVISION, length);
+    return place_table(b, &b->xsdt.header);
+}
+
+static void build_rsdp(struct builder *b, gpa_t xsdt)
+{
+    struct acpi_rsdp rsdp = {
+        .revision = RSDP_REVISION,
+        .length = sizeof(rsdp),
+        .xsdt = xsdt,
+    };
+    memcpy(rsdp.signature, "RSD PTR ", sizeof(rsdp.signature));
+    memcpy(rsdp.oem_id, OEM_ID, sizeof(rsdp.oem_id));
+    rsdp.checksum = checksum(&rsdp, RSDP_V1_LENGTH);
+    rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
+    if (b->error == OK)
+        b->error = guest_memory_write(b->gm, LAYOUT_RSDP, &rsdp, sizeof(rsdp));
+}
+
+int acpi_tables_build(struct guest_memory *gm, unsigned cpus, gpa_t *rsdp)
+{
+    if (cpus > APIC_BUS_MAX)
+        return ERR_RANGE;
+    struct builder b = {.gm = gm, .next = LAYOUT_RSDP + sizeof(struct acpi_rsdp)};
+    build_fadt(&b);
+    build_madt(&b, cpus);
+    build_mcfg(&b);
+    build_ssdt(&b, cpus);
+    build_rsdp(&b, build_xsdt(&b));
+    *rsdp = LAYOUT_RSDP;
+    return b.error;
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// The machine: machine_init() makes the chips and their wires, machine_map() says where they are.
+// The local APICs' page is not on the bus: each vCPU has its own there.
+#include "vmm/machine.h"
+#include "drivers/rtc.h"
+#include "io/acpi/platform.h"
+#include "io/acpi_pm.h"
+#include "io/i8042.h"
+#include "io/ioapic.h"
+#include "io/pci.h"
+#include "io/pic.h"
+#include "io/pit.h"
+#include "io/rtc.h"
+#include "io/serial.h"
+#include "io/system_ports.h"
+#include "mm/heap.h"
+#include "vmm/console.h"
+#include "vmm/layout.h"
+#include "vmm/lib/error.h"
+#include "vmm/vm.h"
+
+enum isa_irq {
+    IRQ_PIT = 0,
+    IRQ_KEYBOARD = 1,
+    IRQ_COM2 = 3,
+    IRQ_COM1 = 4,
+    IRQ_RTC = 8,
+    IRQ_AUX = 12,
+};
+#define PIT_GSI 2 // the IOAPIC has the PIT where the PICs have their cascade
+
+// Intel Q35 host bridge and ICH9 LPC bridge.
+#define HOST_BRIDGE_DEVFN PCI_DEVFN(0, 0)
+#define LPC_BRIDGE_DEVFN  PCI_DEVFN(0x1f, 0)
+#define PCIEXBAR          0x60 // host bridge: where ECAM is
+#define PCIEXBAR_ENABLE   1u   // for 256 buses
+#define LPC_PMBASE        0x40 // LPC bridge: where the ACPI ports are
+#define LPC_PMBASE_IO     1u
+#define LPC_ACPI_CNTL     0x44
+#define LPC_ACPI_ENABLE   0x80u
+
+static const struct pci_identity host_bridge_identity = {
+    .vendor = 0x8086, .device = 0x29c0, .class_code = 0x060000};
+static const struct pci_identity lpc_bridge_identity = {
+    .vendor = 0x8086, .device = 0x2918, .revision = 2, .class_code = 0x060100};
+
+struct machine {
+    struct pic pic;
+    struct ioapic ioapic;
+    struct pit pit;
+    struct rtc rtc;
+    struct serial com1, com2;
+    struct i8042 i8042;
+    struct acpi_pm acpi_pm;
+    struct system_ports system_ports;
+    struct pci_host pci;
+    struct pci_function host_bridge, lpc_bridge;
+};
+
+// --- wires ---
+
+// An ISA line goes to the PICs and to the IOAPIC; a line from 16 on only to the IOAPIC.
+static void machine_irq(void *context, unsigned number, bool level)
+{
+    struct machine *m = context;
+    if (number < PIC_LINES)
+        pic_set_irq(&m->pic, number, level);
+    ioapic_set_irq(&m->ioapic, number == IRQ_PIT ? PIT_GSI : number, level);
+}
+
+// The PICs' INTR goes to the first CPU's local APIC.
+static void machine_intr(void *context, unsigned number UNUSED, bool level)
+{
+    struct vm *vm = context;
+    if (vm->apics.count)
+        lapic_lint0(vm->apics.lapics[0], level);
+}
+
+// The reset and power lines; the number is the reason.
+static void machine_stop(void *context, unsigned number, bool level)
+{
+    if (level)
+        vm_request_stop(context, (enum vm_stop_reason)number);
+}
+
+static void machine_console_output(void *context, const u8 *bytes, unsigned n)
+{
+    struct vm *vm = context;
+    if (vm->console)
+        console_output(vm->console, bytes, n);
+}
+
+static unsigned machine_console_input(void *context, const u8 *bytes, unsigned n)
+{
+    struct vm *vm = context;
+    spin_lock(&vm->lock);
+    unsigned taken = vm->machine ? serial_input(&vm->machine->com1, bytes, n) : 0;
+    spin_unlock(&vm->lock);
+    return taken;
+}
+
+// --- the machine ---
+
+static void machine_init_bridges(struct machine *m)
+{
+    pci_function_init(&m->host_bridge, &host_bridge_identity);
+    pci_config_set(&m->host_bridge, PCIEXBAR, 4, (u32)LAYOUT_ECAM | PCIEXBAR_ENABLE);
+    pci_function_init(&m->lpc_bridge, &lpc_bridge_identity);
+    pci_config_set(&m->lpc_bridge, PCI_HEADER_TYPE, 1, PCI_HEADER_MULTIFUNCTION);
+    pci_config_set(&m->lpc_bridge, LPC_PMBASE, 4, ACPI_PM_BASE | LPC_PMBASE_IO);
+    pci_config_set(&m->lpc_bridge, LPC_ACPI_CNTL, 1, LPC_ACPI_ENABLE);
+}
+
+static void machine_init(struct machine *m, struct vm *vm)
+{
+    struct io_clock *clock = &vm->clock;
+    const struct irq_line reset = {machine_stop, vm, VM_STOP_RESET};
+    const struct irq_line poweroff = {machine_stop, vm, VM_STOP_POWEROFF};
+#define IRQ(number) ((struct irq_line){machine_irq, m, number})
+    pic_init(&m->pic, (struct irq_line){machine_intr, vm, 0});
+    ioapic_init(&m->ioapic, &vm->apics);
+    pit_init(&m->pit, clock, IRQ(IRQ_PIT));
+    rtc_init(&m->rtc, clock, IRQ(IRQ_RTC));
+    serial_init(&m->com1, IRQ(IRQ_COM1), machine_console_output, vm);
+    serial_init(&m->com2, IRQ(IRQ_COM2), NULL, NULL);
+    i8042_init(&m->i8042, IRQ(IRQ_KEYBOARD), IRQ(IRQ_AUX), reset);
+    acpi_pm_init(&m->acpi_pm, clock, IRQ(ACPI_SCI_IRQ), poweroff, reset);
+    system_ports_init(&m->system_ports, reset);
+    pci_host_init(&m->pci, &vm->ports, &vm->mmio, IRQ(ACPI_PCI_GSI_BASE));
+#undef IRQ
+    m->pci.reset_control = &m->acpi_pm.reset_control;
+    machine_init_bridges(m);
+}
+
+static int machine_map(struct machine *m, struct vm *vm)
+{
+    struct io_bus *port = &vm->ports, *memory = &vm->mmio;
+    const struct io_place {
+        struct io_bus *bus;
+        u64 base, size;
+        struct io_device *device;
+    } places[] = {
+        {port, PIC_MASTER_PORT, PIC_PORTS, &m->pic.master},
+        {port, 0x40, 4, &m->pit.ports},
+        {port, 0x60, 1, &m->i8042.data},
+        {port, 0x61, 1, &m->pit.control},
+        {port, 0x64, 1, &m->i8042.control},
+        {port, 0x70, 2, &m->rtc.ports},
+        {port, 0x80, 1, &m->system_ports.post},
+        {port, 0x92, 1, &m->system_ports.control},
+        {port, PIC_SLAVE_PORT, PIC_PORTS, &m->pic.slave},
+        {port, 0xed, 1, &m->system_ports.delay},
+        {port, 0x2f8, 8, &m->com2.ports},
+        {port, 0x3f8, 8, &m->com1.ports},
+        {port, PIC_ELCR_PORT, PIC_PORTS, &m->pic.elcr},
+        {port, ACPI_PM_BASE, ACPI_PM_SIZE, &m->acpi_pm.ports},
+        {port, 0xcf8, 4, &m->pci.address_port}, // with the reset control at 0xcf9
+        {port, 0xcfc, 4, &m->pci.data_port},
+        {memory, LAYOUT_ECAM, LAYOUT_ECAM_SIZE, &m->pci.ecam},
+        {memory, LAYOUT_IOAPIC, IOAPIC_SIZE, &m->ioapic.mmio},
+    };
+    int error = OK;
+    for (unsigned i = 0; error == OK && i < ARRAY_SIZE(places); i++)
+        error = io_bus_add(places[i].bus, places[i].base, places[i].size, places[i].device);
+    if (error == OK)
+        error = pci_host_add(&m->pci, &m->host_bridge, HOST_BRIDGE_DEVFN);
+    if (error == OK)
+        error = pci_host_add(&m->pci, &m->lpc_bridge, LPC_BRIDGE_DEVFN);
+    return error;
+}
+
+int machine_create(struct vm *vm)
+{
+    struct machine *m = heap_alloc(sizeof(*m));
+    if (!m)
+        return ERR_NO_MEMORY;
+    machine_init(m, vm);
+    int error = machine_map(m, vm);
+    if (error != OK) {
+        heap_free(m); // the buses may hold its devices: the caller destroys them
+        return error;
+    }
+    vm->machine = m;
+    if (vm->console) {
+        vm->console->input = machine_console_input;
+        vm->console->context = vm;
+    }
+    machine_reset(vm);
+    return OK;
+}
+
+void machine_destroy(struct vm *vm)
+{
+    spin_lock(&vm->lock);
+    struct machine *m = vm->machine;
+    vm->machine = NULL;
+    spin_unlock(&vm->lock);
+    heap_free(m);
+}
+
+void machine_reset(struct vm *vm)
+{
+    struct machine *m = vm->machine;
+    pic_reset(&m->pic);
+    ioapic_reset(&m->ioapic);
+    pit_reset(&m->pit);
+    rtc_reset(&m->rtc);
+    rtc_set_wall_clock(&m->rtc, rtc_wall_clock_ns());
+    rtc_set_memory(&m->rtc, layout_below_4g(vm->config.memory), layout_above_4g(vm->config.memory));
+    serial_reset(&m->com1);
+    serial_reset(&m->com2);
+    i8042_reset(&m->i8042);
+    acpi_pm_reset(&m->acpi_pm);
+    system_ports_reset(&m->system_ports);
+    pci_host_reset(&m->pci);
+}
+
+bool machine_pic_pending(struct vm *vm)
+{
+    return pic_pending(&vm->machine->pic);
+}
+
+u8 machine_pic_acknowledge(struct vm *vm)
+{
+    return (u8)pic_acknowledge(&vm->machine->pic);
+}
+
+void machine_power_button(struct vm *vm)
+{
+    spin_lock(&vm->lock);
+    if (vm->machine)
+        acpi_pm_power_button(&vm->machine->acpi_pm);
+    spin_unlock(&vm->lock);
+}
