@@ -37,7 +37,8 @@ IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer
     io/system_ports.c io/pci.c io/acpi/tables.asm
 VMM_SOURCES := vmm/main.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/thread.c \
-    vmm/config.c vmm/machine.c vmm/acpi_tables.c
+    vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
+    vmm/commands_vm.c vmm/commands_trace.c vmm/commands_host.c vmm/machine.c vmm/acpi_tables.c
 VMX_SOURCES :=
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
     $(VMM_SOURCES) $(VMX_SOURCES)
