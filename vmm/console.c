@@ -125,8 +125,9 @@ static void pass_typed(struct console *c, struct typed *typed)
     unsigned taken = typed->count; // a closed line takes and forgets
     spin_lock(&c->input_lock);
     if (c->open && c->input)
-        taken = MIN(c->input(c->context, typed->bytes, typed->count), typed->count);
+        taken = c->input(c->context, typed->bytes, typed->count);
     spin_unlock(&c->input_lock);
+    taken = MIN(taken, typed->count);
     memmove(typed->bytes, typed->bytes + taken, typed->count - taken);
     typed->count -= taken;
 }

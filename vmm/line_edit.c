@@ -23,10 +23,10 @@ static void write_string(struct line_edit *e, const char *text)
 
 // --- drawing ---
 
-// How many characters of the line fit; one column stays free for the cursor behind the last one.
+// How many characters of the line fit; columns stay free for "^C" and the cursor behind it.
 static unsigned room(const struct line_edit *e)
 {
-    return TERMINAL_WIDTH - 1 - (unsigned)strlen(e->prompt);
+    return TERMINAL_WIDTH - 3 - (unsigned)strlen(e->prompt);
 }
 
 void line_edit_redraw(struct line_edit *e)

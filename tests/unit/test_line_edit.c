@@ -17,7 +17,7 @@ bool string_copy(char *to, size_t size, const char *from)
 
 static char screen[TERMINAL_WIDTH + 1];
 static unsigned column, listed;
-static char list[512];
+static char list[4096];
 
 static void terminal_sequence(const char *s)
 {
@@ -41,6 +41,7 @@ static void terminal_write(void *context, const char *text, size_t size)
         if (*s == '\r') {
             column = 0;
         } else if (*s == '\n') {
+            CHECK(listed + TERMINAL_WIDTH + 2 < sizeof(list));
             listed += (unsigned)snprintf(list + listed, sizeof(list) - listed, "%.*s|",
                                          (int)TERMINAL_WIDTH, screen);
             memset(screen, ' ', TERMINAL_WIDTH);
