@@ -31,7 +31,7 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/trap_report.c arch/x86_64/panic.c arch/x86_64/apic.c arch/x86_64/ioapic.c arch/x86_64/tsc.c \
     arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
     arch/x86_64/insn.c
-MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c
+MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c io/acpi/tables.asm

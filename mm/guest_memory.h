@@ -22,7 +22,7 @@ struct guest_slot {
     u64 size;
     enum guest_slot_kind kind;
     // One word for every 2 MiB of the slot (the first counted from ALIGN_DOWN(base, 2 MiB)): 0 nothing, a frame block
-    // of 2 MiB, or a table of 512 words for 4 KiB frames. Encoding is guest_memory.c's own.
+    // of 2 MiB (or its part of one of 1 GiB), or a table of 512 words for 4 KiB frames. Encoding is guest_memory.c's own.
     u64 *chunks;
 };
 
@@ -30,7 +30,9 @@ struct guest_memory {
     struct spinlock lock;
     struct guest_slot slots[GUEST_SLOT_MAX];
     unsigned slot_count;
+    struct guest_slot *last; // the slot that was found last
     struct page_table stage2;
+    hpa_t spare_tables; // a list of what left stage2, not given back yet: see guest_memory.c; 0: none
     enum guest_pages pages;
     u64 limit;         // bytes of RAM slots together
     u64 backed;        // bytes backed by frames now
@@ -52,7 +54,8 @@ void guest_memory_destroy(struct guest_memory *gm);
 // Refuses an empty, unaligned (4 KiB), wrapping or overlapping range: ERR_INVALID, ERR_EXISTS, ERR_RANGE (too many).
 MUST_CHECK int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size,
                                 enum guest_slot_kind kind);
-// Drop all contents (frames and mappings), keep the slots: a VM's reset or stop.
+// Drop all contents (frames and mappings), keep the slots and the stage-2 root: a VM's reset or stop. No vCPU may run,
+// and the engine must flush its translations before one runs again.
 void guest_memory_clear(struct guest_memory *gm);
 // Drop stage-2 mappings of a range, keep the backing. The caller flushes translations.
 MUST_CHECK int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size);
@@ -60,8 +63,8 @@ MUST_CHECK int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size)
 // A stage-2 fault. access is of enum page_access.
 enum guest_fault guest_memory_fault(struct guest_memory *gm, gpa_t gpa, unsigned access);
 
-// The host address of guest memory; fills the page if need be. *length: in, bytes wanted; out, bytes
-// that are contiguous from there (at least 1). Null: not RAM or ROM, or no memory.
+// The host address of guest memory; fills the page if need be. *length: in, bytes wanted (at least 1); out, how many of
+// them are contiguous from there (at least 1). Null: not RAM or ROM, or no memory.
 void *guest_memory_hva(struct guest_memory *gm, gpa_t gpa, u64 *length);
 // Copy across pages. ERR_FAULT if any byte is not RAM or ROM (what came before it has been copied).
 MUST_CHECK int guest_memory_read(struct guest_memory *gm, gpa_t gpa, void *to, u64 size);

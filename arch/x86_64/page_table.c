@@ -7,15 +7,12 @@
 #include "arch/x86_64/page_table.h"
 #include "vmm/lib/error.h"
 
-#define LEVELS         4
-#define LEAF_MAX       3
-#define ENTRIES        512
-#define INDEX_BITS     9
-#define ADDRESS_BITS   48
-#define ADDRESS_MASK   0x000ffffffffff000ull
-#define VA_SIZE        BIT(ADDRESS_BITS)
-#define LEVEL_SHIFT(l) (PAGE_SHIFT + INDEX_BITS * ((l)-1))
-#define LEVEL_SIZE(l)  BIT(LEVEL_SHIFT(l))
+#define LEVELS       4
+#define LEAF_MAX     3
+#define ENTRIES      512
+#define ADDRESS_BITS 48
+#define ADDRESS_MASK 0x000ffffffffff000ull
+#define VA_SIZE      BIT(ADDRESS_BITS)
 
 // --- the formats ---
 
@@ -140,7 +137,7 @@ const struct page_table_format page_format_ept = {
 
 static inline unsigned entry_index(u64 va, unsigned level)
 {
-    return (va >> LEVEL_SHIFT(level)) & (ENTRIES - 1);
+    return (va >> PAGE_LEVEL_SHIFT(level)) & (ENTRIES - 1);
 }
 
 static inline bool entry_present(const struct page_table *pt, u64 entry)
@@ -170,7 +167,7 @@ static inline u64 *entry_table(const struct page_table *pt, u64 entry)
 
 static u64 leaf_physical(u64 entry, unsigned level)
 {
-    return entry & ADDRESS_MASK & ~(LEVEL_SIZE(level) - 1);
+    return entry & ADDRESS_MASK & ~(PAGE_LEVEL_SIZE(level) - 1);
 }
 
 static u64 table_new(struct page_table *pt)
@@ -207,7 +204,7 @@ static void leaf_spread(const struct page_table *pt, u64 *table, u64 leaf, unsig
     pt->format->decode(leaf, level, &mapping);
     u64 used = leaf & (pt->format->accessed_bit | pt->format->dirty_bit);
     u64 physical = leaf_physical(leaf, level);
-    for (unsigned i = 0; i < ENTRIES; i++, physical += LEVEL_SIZE(level - 1))
+    for (unsigned i = 0; i < ENTRIES; i++, physical += PAGE_LEVEL_SIZE(level - 1))
         table[i] = pt->format->leaf(physical, level - 1, mapping.access, mapping.type) | used;
 }
 
@@ -273,7 +270,8 @@ int page_table_map_leaf(struct page_table *pt, u64 va, u64 physical, unsigned le
 static unsigned leaf_level(const struct page_table *pt, u64 va, u64 physical, u64 size)
 {
     unsigned level = MIN(pt->max_leaf, LEAF_MAX);
-    while (level > 1 && (size < LEVEL_SIZE(level) || !IS_ALIGNED(va | physical, LEVEL_SIZE(level))))
+    while (level > 1 &&
+           (size < PAGE_LEVEL_SIZE(level) || !IS_ALIGNED(va | physical, PAGE_LEVEL_SIZE(level))))
         level--;
     return level;
 }
@@ -294,9 +292,9 @@ int page_table_map(struct page_table *pt, u64 va, u64 physical, u64 size, unsign
         int error = page_table_map_leaf(pt, va, physical, level, access, type);
         if (error)
             return error;
-        va += LEVEL_SIZE(level);
-        physical += LEVEL_SIZE(level);
-        size -= LEVEL_SIZE(level);
+        va += PAGE_LEVEL_SIZE(level);
+        physical += PAGE_LEVEL_SIZE(level);
+        size -= PAGE_LEVEL_SIZE(level);
     }
     return OK;
 }
@@ -317,7 +315,7 @@ static int unmap_entry(struct page_table *pt, u64 *entry, unsigned level, u64 va
     if (!entry_present(pt, *entry))
         return OK;
     if (entry_is_leaf(pt, *entry, level)) {
-        if (end - va == LEVEL_SIZE(level)) {
+        if (end - va == PAGE_LEVEL_SIZE(level)) {
             entry_set(entry, 0);
             return OK;
         }
@@ -336,7 +334,7 @@ static int unmap_entry(struct page_table *pt, u64 *entry, unsigned level, u64 va
 static int unmap_table(struct page_table *pt, u64 *table, unsigned level, u64 va, u64 end)
 {
     while (va < end) {
-        u64 next = MIN(ALIGN_DOWN(va, LEVEL_SIZE(level)) + LEVEL_SIZE(level), end);
+        u64 next = MIN(ALIGN_DOWN(va, PAGE_LEVEL_SIZE(level)) + PAGE_LEVEL_SIZE(level), end);
         int error = unmap_entry(pt, &table[entry_index(va, level)], level, va, next);
         if (error)
             return error;
@@ -365,8 +363,8 @@ bool page_table_lookup(const struct page_table *pt, u64 va, struct page_mapping 
             continue;
         }
         pt->format->decode(entry, level, mapping);
-        mapping->physical = leaf_physical(entry, level) + (va & (LEVEL_SIZE(level) - 1));
-        mapping->size = LEVEL_SIZE(level);
+        mapping->physical = leaf_physical(entry, level) + (va & (PAGE_LEVEL_SIZE(level) - 1));
+        mapping->size = PAGE_LEVEL_SIZE(level);
         mapping->accessed = entry & pt->format->accessed_bit;
         mapping->dirty = entry & pt->format->dirty_bit;
         return true;

@@ -5,6 +5,11 @@
 
 #include "vmm/lib/types.h"
 
+// What one entry of a level spans: 4 KiB at level 1, 2 MiB, 1 GiB, 512 GiB at level 4.
+#define PAGE_LEVEL_BITS        9
+#define PAGE_LEVEL_SHIFT(level) (PAGE_SHIFT + PAGE_LEVEL_BITS * ((level)-1))
+#define PAGE_LEVEL_SIZE(level)  BIT(PAGE_LEVEL_SHIFT(level))
+
 enum page_access { PAGE_READ = 1, PAGE_WRITE = 2, PAGE_EXECUTE = 4, PAGE_USER = 8, PAGE_GLOBAL = 16 };
 enum page_memory_type { PAGE_WB, PAGE_UC, PAGE_WC, PAGE_WT };
 
@@ -54,7 +59,7 @@ void page_table_clear(struct page_table *pt);   // the same, but the (then empty
 // modulo 2^48. ERR_INVALID: empty, not in whole pages, over the end of the address space, or no access at all.
 MUST_CHECK int page_table_map(struct page_table *pt, u64 va, u64 physical, u64 size,
                               unsigned access, enum page_memory_type type);
-// Map one leaf of exactly 4 KiB << 9*(level-1), both addresses aligned to it; the fast path of a fault.
+// Map one leaf of exactly PAGE_LEVEL_SIZE(level), both addresses aligned to it; the fast path of a fault.
 MUST_CHECK int page_table_map_leaf(struct page_table *pt, u64 va, u64 physical, unsigned level,
                                    unsigned access, enum page_memory_type type);
 // Remove every mapping in the range, splitting larger leaves at its ends; frees tables that become empty.
