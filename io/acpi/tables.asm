@@ -3,17 +3,17 @@
 
 section .rodata
 
-%macro table 1
+%macro table 2 ; name, file
 global acpi_%1, acpi_%1_end
 align 16
 acpi_%1:
-    incbin "build/acpi/%1.aml"
+    incbin %2
 acpi_%1_end:
 %endmacro
 
-table dsdt
-table facp
-table facs
-table mcfg
+table dsdt, "build/acpi/dsdt.aml"
+table facp, "build/acpi/facp.aml"
+table facs, "build/acpi/facs.aml"
+table mcfg, "build/acpi/mcfg.aml"
 
 section .note.GNU-stack noalloc noexec nowrite progbits
