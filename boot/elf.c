@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include "boot/elf.h"
 
-#define PAGE_SIZE        4096ull
+#define ELF_PAGE_SIZE        4096ull
 #define ELF_SEGMENTS_MAX 16
 
 static const Elf64_Ehdr *header_of(const void *file)
@@ -59,7 +59,7 @@ static const char *check_segment(const Elf64_Phdr *segment, size_t size, uint64_
     uint64_t offset = segment->p_vaddr - CORE_LINK_MIN;
     if (offset > CORE_SIZE_MAX || segment->p_memsz > CORE_SIZE_MAX - offset)
         return "has a segment above the core's addresses";
-    if (segment->p_vaddr % PAGE_SIZE)
+    if (segment->p_vaddr % ELF_PAGE_SIZE)
         return "has a segment that does not start at a page";
     if ((segment->p_flags & PF_W) && (segment->p_flags & PF_X))
         return "has a segment that is writable and executable";
@@ -92,7 +92,7 @@ const char *elf_check(const void *file, size_t size, struct elf_layout *layout)
             return wrong;
         if (!first)
             first = segment->p_vaddr;
-        end = align_up(segment->p_vaddr + segment->p_memsz, PAGE_SIZE);
+        end = align_up(segment->p_vaddr + segment->p_memsz, ELF_PAGE_SIZE);
         entry_found |= entry_in(header->e_entry, segment);
     }
     if (!entry_found)
