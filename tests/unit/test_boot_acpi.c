@@ -25,16 +25,23 @@ static void fix_sum(uint8_t *bytes, size_t size, size_t at)
 
 #define TABLE_CHECKSUM 9
 
+static void *made[64];
+static unsigned made_count;
+
 static struct table table_new(const char *signature, size_t size, uint8_t revision)
 {
-    static void *made[64]; // they live as long as the program, as real tables do
-    static unsigned made_count;
     struct table t = {calloc(1, size), size};
-    made[made_count++ % 64] = t.bytes;
+    made[made_count++] = t.bytes; // they live as long as the program, as real tables do
     __builtin_memcpy(t.bytes, signature, 4);
     put(t.bytes + TABLE_LENGTH, size, 4);
     t.bytes[TABLE_REVISION] = revision;
     return t;
+}
+
+__attribute__((destructor)) static void free_tables(void)
+{
+    while (made_count)
+        free(made[--made_count]);
 }
 
 static void seal(struct table t)
