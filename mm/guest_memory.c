@@ -323,24 +323,41 @@ enum guest_fault guest_memory_fault(struct guest_memory *gm, gpa_t gpa, unsigned
 
 // --- the host's access ---
 
-void *guest_memory_hva(struct guest_memory *gm, gpa_t gpa, u64 *length)
+// The host address of what is backed, and how much of it is contiguous: pages and blocks are wholly
+// in the slot.
+static inline void *backing_hva(struct backing backing, gpa_t gpa, u64 *length)
 {
-    struct backing backing = {0, 1};
-    spin_lock(&gm->lock);
-    struct guest_slot *slot = slot_find(gm, gpa);
-    if (likely(slot)) {
-        backing = backing_find(slot, gpa);
-        if (unlikely(!backing.hpa) && backing_fill(gm, slot, gpa))
-            backing = backing_find(slot, gpa);
-    }
-    spin_unlock(&gm->lock);
-    if (unlikely(!backing.hpa))
-        return NULL;
-    // Pages and blocks are wholly in the slot.
-    u64 size = backing.level == 1 ? PAGE_SIZE : CHUNK_SIZE;
-    u64 contiguous = size - gpa % size;
+    u64 mask = backing.level == 1 ? PAGE_SIZE - 1 : CHUNK_SIZE - 1;
+    u64 contiguous = mask + 1 - (gpa & mask);
     *length = MIN(*length, contiguous);
     return hpa_to_hva(backing.hpa);
+}
+
+// Another slot than the last, or a page without backing. The lock is held, and let go here.
+static COLD void *hva_search(struct guest_memory *gm, gpa_t gpa, u64 *length)
+{
+    struct backing backing = {0, 1};
+    struct guest_slot *slot = slot_find(gm, gpa);
+    if (slot)
+        backing = backing_find(slot, gpa);
+    if (slot && !backing.hpa && backing_fill(gm, slot, gpa))
+        backing = backing_find(slot, gpa);
+    spin_unlock(&gm->lock);
+    return backing.hpa ? backing_hva(backing, gpa, length) : NULL;
+}
+
+// Instruction emulation walks the guest's page tables through this: the usual case calls nothing.
+void *guest_memory_hva(struct guest_memory *gm, gpa_t gpa, u64 *length)
+{
+    spin_lock(&gm->lock);
+    const struct guest_slot *slot = gm->last;
+    if (unlikely(gpa - slot->base >= slot->size))
+        return hva_search(gm, gpa, length);
+    struct backing backing = backing_find(slot, gpa);
+    if (unlikely(!backing.hpa))
+        return hva_search(gm, gpa, length);
+    spin_unlock(&gm->lock);
+    return backing_hva(backing, gpa, length);
 }
 
 int guest_memory_read(struct guest_memory *gm, gpa_t gpa, void *to, u64 size)
