@@ -22,13 +22,21 @@ static struct span span_trim(struct span s)
     return s;
 }
 
-// Up to the first of the characters in `stops`, or all of it.
-static struct span span_until(struct span s, const char *stops)
+// Up to `mark`, or all of it.
+static struct span span_until(struct span s, char mark)
 {
     for (const char *p = s.begin; p < s.end; p++)
-        for (const char *stop = stops; *stop; stop++)
-            if (*p == *stop)
-                return (struct span){s.begin, p};
+        if (*p == mark)
+            return (struct span){s.begin, p};
+    return s;
+}
+
+// A comment starts at the line's start or after a blank: \a;b is a name.
+static struct span without_comment(struct span s)
+{
+    for (const char *p = s.begin; p < s.end; p++)
+        if ((*p == ';' || *p == '#') && (p == s.begin || is_blank(p[-1])))
+            return (struct span){s.begin, p};
     return s;
 }
 
@@ -42,15 +50,15 @@ static struct span span_after_last(struct span s, char mark)
 
 static struct span take_line(struct ini_scan *scan)
 {
-    struct span line = span_until((struct span){scan->next, scan->end}, "\n");
+    struct span line = span_until((struct span){scan->next, scan->end}, '\n');
     scan->next = line.end < scan->end ? line.end + 1 : scan->end;
     return line;
 }
 
 static struct span value_of(struct span line)
 {
-    line = span_until(line, ";#");
-    struct span key = span_until(line, "=");
+    line = without_comment(line);
+    struct span key = span_until(line, '=');
     if (key.end == line.end)
         return (struct span){line.end, line.end};
     return span_trim((struct span){key.end + 1, line.end});

@@ -47,6 +47,7 @@ TEST(passes_over_what_is_no_path)
 TEST(passes_over_comments)
 {
     CHECK_STR(SCAN("; k = \\a\n# k = \\b\nk = \\c ; \\d\nk = ;\\e\nk # = \\f\n"), "\\c");
+    CHECK_STR(SCAN("k = \\a;b#c #d\n"), "\\a;b#c");
 }
 
 TEST(keeps_repeated_names)
