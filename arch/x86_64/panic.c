@@ -17,6 +17,7 @@
 #define COM1                 0x3f8
 #define COM1_LINE_STATUS     (COM1 + 5)
 #define LINE_STATUS_TX_EMPTY 0x20
+#define LINE_STATUS_IDLE     0x40 // the last bit is out
 #define COM1_POLLS           100000
 
 #define QEMU_DEBUG_EXIT 0xf4
@@ -34,11 +35,16 @@ static const struct trap_frame *trap;
 static u64 frame_pointer;
 static unsigned nested;
 
+static void com1_wait(u8 status)
+{
+    for (unsigned i = 0; i < COM1_POLLS && !(in8(COM1_LINE_STATUS) & status); i++)
+        cpu_pause();
+}
+
 static void com1_write(const char *text)
 {
     for (; *text; text++) {
-        for (unsigned i = 0; i < COM1_POLLS && !(in8(COM1_LINE_STATUS) & LINE_STATUS_TX_EMPTY); i++)
-            cpu_pause();
+        com1_wait(LINE_STATUS_TX_EMPTY);
         if (*text == '\n')
             out8(COM1, '\r');
         out8(COM1, (u8)*text);
@@ -108,6 +114,7 @@ static void stage_leave(void)
 {
     if (!panic_debug_exit)
         return;
+    com1_wait(LINE_STATUS_IDLE); // leaving would cut the report's end off
     out32(QEMU_DEBUG_EXIT, QEMU_EXIT_VALUE);
     for (const char *word = "Shutdown"; *word; word++)
         out8(BOCHS_SHUTDOWN, (u8)*word);
