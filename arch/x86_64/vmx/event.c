@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+// Events into the guest: injection, the ones whose delivery an exit broke off, windows, the
+// interrupt shadow, single-stepping over an emulated instruction. SDM volume 3, "Event Injection",
+// "Information for VM Exits That Occur During Event Delivery", "Guest Non-Register State".
+#include "arch/x86_64/vmx/vmx.h"
+#include "arch/x86_64/asm.h"
+#include "arch/x86_64/regs.h"
+#include "vmm/lib/bits.h"
+
+// Exceptions that push an error code in protected mode (SDM volume 3, "Protected-Mode Exceptions
+// and Interrupts").
+#define ERROR_CODE_VECTORS                                                                         \
+    (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) |          \
+     BIT(VECTOR_PF) | BIT(VECTOR_AC))
+#define ERROR_CODE_MASK 0x7fffu // what the entry checks of every CPU take
+
+// The hardware decides about the error code, whatever the event says: an entry is refused unless
+// they agree.
+static bool pushes_error_code(const struct vcpu_event *event)
+{
+    return event->type == EVENT_EXCEPTION && event->vector < 64 &&
+           (ERROR_CODE_VECTORS & BIT(event->vector)) && (vmread(VMCS_GUEST_CR0) & CR0_PE);
+}
+
+static bool is_software(const struct vcpu_event *event)
+{
+    return event->type >= EVENT_SOFT_INTERRUPT;
+}
+
+void vmx_event_inject(struct vcpu *vcpu)
+{
+    struct vcpu_event *event = &vcpu->event;
+    u64 info = INTERRUPTION_VALID | (u64)event->type << INTERRUPTION_TYPE_SHIFT | event->vector;
+    if (pushes_error_code(event)) {
+        info |= INTERRUPTION_HAS_ERROR;
+        vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE,
+                event->has_error ? event->error & ERROR_CODE_MASK : 0);
+    }
+    if (is_software(event))
+        vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, event->length);
+    if (event->has_cr2)
+        write_cr2(event->cr2);
+    // The exit clears the valid bit again.
+    vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, info);
+    event->valid = false;
+}
+
+struct vcpu_event vmx_event_decode(u32 info, u32 error_field)
+{
+    struct vcpu_event event = {
+        .valid = true,
+        .vector = (u8)(info & INTERRUPTION_VECTOR_MASK),
+        .type = (u8)bits_get(info, INTERRUPTION_TYPE_SHIFT, INTERRUPTION_TYPE_WIDTH),
+        .has_error = info & INTERRUPTION_HAS_ERROR,
+    };
+    if (event.has_error)
+        event.error = (u32)vmread(error_field);
+    if (is_software(&event))
+        event.length = (u8)vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
+    return event;
+}
+
+void vmx_event_requeue(struct vcpu *vcpu)
+{
+    u32 info = (u32)vmread(VMCS_IDT_VECTORING_INFO);
+    if (likely(!(info & INTERRUPTION_VALID)))
+        return;
+    vcpu->event = vmx_event_decode(info, VMCS_IDT_VECTORING_ERROR_CODE);
+    // An NMI that was not delivered blocks no NMIs; with the blocking left in place its injection
+    // would be refused.
+    if (vcpu->event.type == EVENT_NMI)
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
+                vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);
+}
+
+// --- windows ---
+
+bool vmx_can_take_interrupt(struct vcpu *vcpu)
+{
+    struct vmx_vcpu *former = vmcs_acquire(vmx_of(vcpu));
+    bool can = (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
+               !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOW);
+    vmcs_release(vmx_of(vcpu), former);
+    return can;
+}
+
+// Some CPUs refuse an NMI in the shadow of STI too ("Checks on Guest Non-Register State").
+bool vmx_can_take_nmi(struct vcpu *vcpu)
+{
+    struct vmx_vcpu *former = vmcs_acquire(vmx_of(vcpu));
+    bool can =
+        !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & (INTERRUPTIBILITY_SHADOW | INTERRUPTIBILITY_NMI));
+    vmcs_release(vmx_of(vcpu), former);
+    return can;
+}
+
+static void proc_control_set(struct vmx_vcpu *v, u32 control, bool on)
+{
+    u32 controls = on ? v->proc_controls | control : v->proc_controls & ~control;
+    if (controls == v->proc_controls)
+        return;
+    v->proc_controls = controls;
+    struct vmx_vcpu *former = vmcs_acquire(v);
+    vmwrite(VMCS_PRIMARY_PROCESSOR_CONTROLS, controls);
+    vmcs_release(v, former);
+}
+
+void vmx_want_window(struct vcpu *vcpu, bool on)
+{
+    proc_control_set(vmx_of(vcpu), PROC_INTERRUPT_WINDOW_EXITING, on);
+}
+
+void vmx_want_nmi_window(struct vcpu *vcpu, bool on)
+{
+    proc_control_set(vmx_of(vcpu), PROC_NMI_WINDOW_EXITING, on);
+}
+
+// --- stepping over an instruction ---
+
+static bool single_steps(u64 rflags)
+{
+    return (rflags & RFLAGS_TF) && !(vmread(VMCS_GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF);
+}
+
+void vmx_pending_debug_adjust(void)
+{
+    if (!(vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOW))
+        return;
+    u64 pending = vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS) & ~PENDING_DEBUG_BS;
+    if (single_steps(vmread(VMCS_GUEST_RFLAGS)))
+        pending |= PENDING_DEBUG_BS;
+    vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, pending);
+}
+
+#define INSTRUCTION_MAX 15
+
+// Where the instruction may have ended beyond 4 GiB: outside 64-bit code EIP wraps.
+static COLD u64 rip_wrapped(u64 rip)
+{
+    bool long_mode = vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA;
+    if (long_mode && (vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & SEGMENT_L))
+        return rip;
+    return (u32)rip;
+}
+
+static COLD void step_trap_raise(u64 rflags)
+{
+    if (single_steps(rflags))
+        vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS,
+                vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS) | PENDING_DEBUG_BS);
+}
+
+// The vCPU is loaded: only an exit leads here.
+void vmx_skip(struct vcpu *vcpu, u64 rip)
+{
+    (void)vcpu;
+    if (unlikely((u32)rip < INSTRUCTION_MAX))
+        rip = rip_wrapped(rip);
+    vmwrite(VMCS_GUEST_RIP, rip);
+    u64 interruptibility = vmread(VMCS_GUEST_INTERRUPTIBILITY);
+    if (unlikely(interruptibility & INTERRUPTIBILITY_SHADOW))
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, interruptibility & ~INTERRUPTIBILITY_SHADOW);
+    u64 rflags = vmread(VMCS_GUEST_RFLAGS);
+    if (unlikely(rflags & RFLAGS_TF))
+        step_trap_raise(rflags);
+}
