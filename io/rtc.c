@@ -13,7 +13,7 @@
 #define RTC_SECOND_SHIFT 15
 #define RTC_UPDATE_TICKS 73 // UIP: 244 us before the update of 1984 us
 #define NS_PER_SECOND    1000000000ull
-#define DAY_SECONDS      86400ull
+#define SECONDS_PER_DAY  86400ull
 #define INDEX_MASK       0x7f // bit 7 of the index port masks NMI
 #define CENTURY_YEARS    100
 
@@ -165,7 +165,7 @@ static bool alarm_part(u8 alarm, u8 now)
 
 static bool rtc_alarm_at(const struct rtc *rtc, u64 second)
 {
-    u32 of_day = (u32)(second % DAY_SECONDS);
+    u32 of_day = (u32)(second % SECONDS_PER_DAY);
     const u8 *r = rtc->cmos;
     return alarm_part(r[RTC_SECONDS_ALARM], rtc_encode(rtc, of_day % 60)) &&
            alarm_part(r[RTC_MINUTES_ALARM], rtc_encode(rtc, of_day / 60 % 60)) &&
@@ -183,7 +183,7 @@ static void rtc_catch_up(struct rtc *rtc)
     }
     if (!rtc_setting(rtc) && second > rtc->last_second) {
         flags |= RTC_C_UF;
-        u64 s = MAX(rtc->last_second + 1, second - MIN(second, DAY_SECONDS) + 1);
+        u64 s = MAX(rtc->last_second + 1, second - MIN(second, SECONDS_PER_DAY) + 1);
         for (; s <= second && !(flags & RTC_C_AF); s++)
             if (rtc_alarm_at(rtc, s))
                 flags |= RTC_C_AF;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Numbers that the chips and the ACPI tables must agree on. Read by the C compiler and, preprocessed, by iasl: nothing but
-// plain numbers.
+// Numbers that the chips and the ACPI tables must agree on. Read by the C compiler and,
+// preprocessed, by iasl: nothing but plain numbers.
 #pragma once
 
 // Fixed hardware, in I/O ports; offsets are from ACPI_PM_BASE.
