@@ -110,6 +110,12 @@ $(B)/core/io/acpi/tables.o: $(ACPI_TABLES:%=$(B)/acpi/%.aml)
 $(B)/unit/test_acpi_tables: UNIT_OBJECTS := $(B)/core/io/acpi/tables.o
 $(B)/unit/test_acpi_tables: $(B)/core/io/acpi/tables.o
 
+# The whole machine, with the chips as the core has them: their code is for fixed addresses.
+MACHINE_OBJECTS := $(patsubst %.c,$(B)/core/%.o,$(filter io/%.c,$(IO_SOURCES)) vmm/lib/calendar.c)
+$(B)/unit/test_machine: UNIT_CFLAGS += -no-pie
+$(B)/unit/test_machine: UNIT_OBJECTS := $(MACHINE_OBJECTS)
+$(B)/unit/test_machine: $(MACHINE_OBJECTS)
+
 # Test guests: bzImage-shaped, one source file each on top of guests/lib.
 TEST_GUESTS := bench hostile
 GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
