@@ -154,6 +154,21 @@ static void string_segment(struct insn *insn, const ZydisDecodedOperand *operand
             insn->segment = segment_number(operands[i].mem.segment);
 }
 
+static bool plain(const struct insn_operand *o)
+{
+    return o->kind != INSN_OPERAND_OTHER &&
+           (o->kind != INSN_OPERAND_MEMORY ||
+            (o->size && o->size <= 8 && !(o->size & (o->size - 1))));
+}
+
+// The forms that INSN_OTHER leaves: one operand is in memory, and no operand is of another kind or
+// size.
+static bool one_in_memory(const struct insn *insn)
+{
+    bool to = insn->to.kind == INSN_OPERAND_MEMORY, from = insn->from.kind == INSN_OPERAND_MEMORY;
+    return to != from && plain(&insn->to) && plain(&insn->from);
+}
+
 bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct insn *insn)
 {
     ZydisDecoder decoder;
@@ -188,6 +203,8 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
     if (z.operand_count_visible > 1)
         insn->from = operand(insn, &operands[1]);
     insn->operand_size = insn->to.size;
+    if (!one_in_memory(insn))
+        insn->op = INSN_OTHER;
     return true;
 }
 

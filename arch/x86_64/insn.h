@@ -8,7 +8,9 @@
 
 #define INSN_LENGTH_MAX 15
 
-// Everything that accesses memory in a way the emulator can perform; the rest is INSN_OTHER.
+// What accesses memory in a way that the emulator can perform: one operand in memory of 1, 2, 4 or
+// 8 bytes and, if there is another, a general register or an immediate; or a string instruction.
+// All the rest is INSN_OTHER.
 enum insn_op {
     INSN_OTHER,
     INSN_MOV, // also MOVNTI

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+// A guest without an engine, for unit tests: a little RAM at 0, registers in arrays, one device
+// page, and 64-bit mode with the first GiB mapped one to one. Include after the .c files under
+// test.
+#pragma once
+
+#include "vmm/vm.h"
+#include "vmm/vm_io.h"
+#include "arch/x86_64/regs.h"
+
+#define RAM_SIZE  0x100000ull
+#define CODE      0x8000ull
+#define PAGES     0x1000ull     // PML4, then PDPT
+#define DEVICE    0x10000000ull // one page
+#define CODE64    0xa09b
+#define CODE32    0xc09b
+#define CODE16    0x009b
+#define DATA      0xc093
+#define DATA_USER 0xc0f3
+#define PTE_FLAGS 0x67ull // present, writable, user, accessed, dirty
+#define PTE_BIG   0x80ull
+
+static u8 ram[RAM_SIZE] ALIGNED(4096);
+static u8 device[4096] ALIGNED(4096);
+static u64 regs[REG_COUNT];
+static struct segment segments[SEG_COUNT];
+static struct vm vm;
+static struct vcpu vcpu;
+static unsigned device_reads, device_writes, holes;
+static char killed[256];
+
+void *guest_memory_hva(struct guest_memory *gm, gpa_t gpa, u64 *length)
+{
+    (void)gm;
+    if (gpa >= RAM_SIZE)
+        return NULL;
+    *length = MIN(*length, PAGE_SIZE - (gpa & PAGE_MASK));
+    return ram + gpa;
+}
+
+bool vm_mmio_read(struct vcpu *v, gpa_t gpa, unsigned size, u64 *value)
+{
+    (void)v;
+    CHECK(size == 1 || size == 2 || size == 4 || size == 8);
+    *value = ~0ull;
+    device_reads++;
+    if (gpa < DEVICE || gpa + size > DEVICE + sizeof(device)) {
+        holes++;
+        return false;
+    }
+    *value = 0;
+    memcpy(value, device + (gpa - DEVICE), size);
+    return true;
+}
+
+bool vm_mmio_write(struct vcpu *v, gpa_t gpa, unsigned size, u64 value)
+{
+    (void)v;
+    CHECK(size == 1 || size == 2 || size == 4 || size == 8);
+    device_writes++;
+    if (gpa < DEVICE || gpa + size > DEVICE + sizeof(device)) {
+        holes++;
+        return false;
+    }
+    memcpy(device + (gpa - DEVICE), &value, size);
+    return true;
+}
+
+void vm_kill(struct vm *m, const char *format, ...)
+{
+    (void)m;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(killed, sizeof(killed), format, arguments);
+    va_end(arguments);
+}
+
+u64 vcpu_gpr_read(struct vcpu *v, unsigned gpr)
+{
+    return gpr == GPR_RSP ? regs[REG_RSP] : v->gpr[gpr];
+}
+
+void vcpu_gpr_write(struct vcpu *v, unsigned gpr, u64 value)
+{
+    if (gpr == GPR_RSP)
+        regs[REG_RSP] = value;
+    else
+        v->gpr[gpr] = value;
+}
+
+enum exit_action exit_fault(struct vm_exit *exit, u8 vector)
+{
+    exit->fault = (struct vcpu_event){.valid = true, .vector = vector, .type = EVENT_EXCEPTION};
+    return ACTION_FAULT;
+}
+
+enum exit_action exit_fault_error(struct vm_exit *exit, u8 vector, u32 error)
+{
+    exit_fault(exit, vector);
+    exit->fault.has_error = true;
+    exit->fault.error = error;
+    return ACTION_FAULT;
+}
+
+static u64 fake_reg_read(struct vcpu *v, enum vcpu_reg reg)
+{
+    (void)v;
+    return regs[reg];
+}
+
+static void fake_reg_write(struct vcpu *v, enum vcpu_reg reg, u64 value)
+{
+    (void)v;
+    regs[reg] = value;
+}
+
+static void fake_segment_read(struct vcpu *v, enum vcpu_segment which, struct segment *segment)
+{
+    (void)v;
+    *segment = segments[which];
+}
+
+static const struct cpu_ops fake_ops = {.name = "fake",
+                                        .reg_read = fake_reg_read,
+                                        .reg_write = fake_reg_write,
+                                        .segment_read = fake_segment_read};
+
+static void put64(gpa_t at, u64 value)
+{
+    memcpy(ram + at, &value, sizeof(value));
+}
+
+static void fake_guest_reset(void)
+{
+    memset(ram, 0, sizeof(ram));
+    memset(device, 0, sizeof(device));
+    memset(regs, 0, sizeof(regs));
+    memset(segments, 0, sizeof(segments));
+    memset(vcpu.gpr, 0, sizeof(vcpu.gpr));
+    memset(killed, 0, sizeof(killed));
+    device_reads = device_writes = holes = 0;
+    vm.memory.slot_count = 1;
+    vm.memory.slots[0] = (struct guest_slot){.base = 0, .size = RAM_SIZE, .kind = GUEST_SLOT_RAM};
+    vcpu.vm = &vm;
+    vcpu.ops = &fake_ops;
+    put64(PAGES, (PAGES + 0x1000) | PTE_FLAGS);
+    put64(PAGES + 0x1000, 0 | PTE_FLAGS | PTE_BIG);
+    regs[REG_CR0] = CR0_PE | CR0_PG | CR0_WP;
+    regs[REG_CR3] = PAGES;
+    regs[REG_CR4] = CR4_PAE;
+    regs[REG_EFER] = EFER_LME | EFER_LMA | EFER_NXE;
+    regs[REG_RFLAGS] = RFLAGS_RESERVED;
+    for (unsigned i = SEG_ES; i <= SEG_GS; i++)
+        segments[i] = (struct segment){.access = DATA, .limit = ~0u};
+    segments[SEG_CS].access = CODE64;
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// One small function for each kind of operation: the result and CF, AF, OF. ZF, SF and PF follow
+// from the result.
+#include "vmm/alu.h"
+#include "vmm/lib/bits.h"
+#include "arch/x86_64/regs.h"
+
+#define STATUS_FLAGS (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
+#define AF_BIT       BIT(4) // the carry into bit 4 is a ^ b ^ result there
+
+struct alu_operation {
+    u64 a, b, carry_in;
+    u64 sign;   // the operands' top bit
+    u64 result; // modulo the size, by alu()
+    u64 flags;  // CF, AF, OF
+};
+
+static void carry_flags(struct alu_operation *o, u64 carries, u64 overflow)
+{
+    if (carries & o->sign)
+        o->flags |= RFLAGS_CF;
+    if (overflow & o->sign)
+        o->flags |= RFLAGS_OF;
+    if ((o->a ^ o->b ^ o->result) & AF_BIT)
+        o->flags |= RFLAGS_AF;
+}
+
+static void do_adc(struct alu_operation *o)
+{
+    o->result = o->a + o->b + o->carry_in;
+    carry_flags(o, (o->a & o->b) | ((o->a | o->b) & ~o->result),
+                (o->a ^ o->result) & (o->b ^ o->result));
+}
+
+static void do_sbb(struct alu_operation *o)
+{
+    o->result = o->a - o->b - o->carry_in;
+    carry_flags(o, (~o->a & o->b) | (~(o->a ^ o->b) & o->result),
+                (o->a ^ o->b) & (o->a ^ o->result));
+}
+
+static void do_add(struct alu_operation *o)
+{
+    o->carry_in = 0;
+    do_adc(o);
+}
+
+static void do_sub(struct alu_operation *o)
+{
+    o->carry_in = 0;
+    do_sbb(o);
+}
+
+static void do_inc(struct alu_operation *o)
+{
+    o->b = 1;
+    do_add(o);
+}
+
+static void do_dec(struct alu_operation *o)
+{
+    o->b = 1;
+    do_sub(o);
+}
+
+static void do_neg(struct alu_operation *o)
+{
+    o->b = o->a;
+    o->a = 0;
+    do_sub(o);
+}
+
+static void do_or(struct alu_operation *o)
+{
+    o->result = o->a | o->b;
+}
+
+static void do_and(struct alu_operation *o)
+{
+    o->result = o->a & o->b;
+}
+
+static void do_xor(struct alu_operation *o)
+{
+    o->result = o->a ^ o->b;
+}
+
+static void do_not(struct alu_operation *o)
+{
+    o->result = ~o->a;
+}
+
+static const struct alu_row {
+    void (*compute)(struct alu_operation *o);
+    u64 keeps; // flags that it leaves alone
+} alu_rows[INSN_OP_COUNT] = {
+    [INSN_ADD] = {do_add, 0},         [INSN_OR] = {do_or, 0},
+    [INSN_ADC] = {do_adc, 0},         [INSN_SBB] = {do_sbb, 0},
+    [INSN_AND] = {do_and, 0},         [INSN_SUB] = {do_sub, 0},
+    [INSN_XOR] = {do_xor, 0},         [INSN_CMP] = {do_sub, 0},
+    [INSN_TEST] = {do_and, 0},        [INSN_INC] = {do_inc, RFLAGS_CF},
+    [INSN_DEC] = {do_dec, RFLAGS_CF}, [INSN_NOT] = {do_not, STATUS_FLAGS},
+    [INSN_NEG] = {do_neg, 0},
+};
+
+bool alu_knows(enum insn_op op)
+{
+    return op < INSN_OP_COUNT && alu_rows[op].compute;
+}
+
+static u64 result_flags(u64 result, u64 sign)
+{
+    u64 flags = 0;
+    if (result == 0)
+        flags |= RFLAGS_ZF;
+    if (result & sign)
+        flags |= RFLAGS_SF;
+    if (!__builtin_parity((u8)result))
+        flags |= RFLAGS_PF;
+    return flags;
+}
+
+u64 alu(enum insn_op op, unsigned size, u64 a, u64 b, u64 *flags)
+{
+    u64 mask = bytes_mask(size);
+    struct alu_operation o = {
+        .a = a & mask, .b = b & mask, .carry_in = *flags & RFLAGS_CF, .sign = BIT(size * 8 - 1)};
+    alu_rows[op].compute(&o);
+    o.result &= mask;
+    u64 changed = STATUS_FLAGS & ~alu_rows[op].keeps;
+    *flags = (*flags & ~changed) | ((o.flags | result_flags(o.result, o.sign)) & changed);
+    return o.result;
+}

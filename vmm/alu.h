@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Integer arithmetic as the CPU does it, with the status flags (Intel SDM volume 1, "Status Flags";
+// volume 2 for each instruction). Pure. What the manual leaves undefined is as CPUs have it: AF is
+// cleared by logic.
+#pragma once
+
+#include "arch/x86_64/insn.h"
+
+// op: one of ADD OR ADC SBB AND SUB XOR CMP TEST INC DEC NOT NEG (one operand: `a`). size: 1, 2, 4
+// or 8 bytes; a and b are taken modulo that. *flags: RFLAGS, in (CF counts) and out. Returns the
+// result, zero-extended; of CMP and TEST, what is not stored.
+u64 alu(enum insn_op op, unsigned size, u64 a, u64 b, u64 *flags);
+bool alu_knows(enum insn_op op);

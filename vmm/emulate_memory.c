@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+// Operands: registers; and memory, which is segmentation (Intel SDM volume 3, "Protection", and
+// volume 1, "Canonical Addressing"), then paging, then RAM or a device. An operand may straddle two
+// pages with different things behind.
+#include "vmm/emulation.h"
+#include "arch/x86_64/regs.h"
+#include "vmm/lib/string.h"
+#include "vmm/vm_io.h"
+
+#define SEGMENT_TYPE_RW     BIT(1) // data: writable; code: readable
+#define SEGMENT_TYPE_EXPAND BIT(2) // data: expand-down
+#define SEGMENT_TYPE_CODE   BIT(3)
+#define HIGH_BYTE_SHIFT     8
+#define OPERAND_MAX         8
+
+u64 emulation_register_read(struct emulation *e, const struct insn_operand *o)
+{
+    u64 value = vcpu_gpr_read(e->vcpu, o->reg);
+    if (unlikely(o->high))
+        value >>= HIGH_BYTE_SHIFT;
+    return value & bytes_mask(o->size);
+}
+
+// 32-bit results clear the upper half; shorter ones leave the rest as it is.
+static void register_merge(struct vcpu *vcpu, unsigned gpr, u64 value, u64 mask)
+{
+    if (mask < bytes_mask(4))
+        value = (vcpu_gpr_read(vcpu, gpr) & ~mask) | (value & mask);
+    vcpu_gpr_write(vcpu, gpr, value);
+}
+
+void emulation_register_write(struct emulation *e, const struct insn_operand *o, u64 value)
+{
+    u64 mask = bytes_mask(o->size);
+    value &= mask;
+    if (unlikely(o->high))
+        register_merge(e->vcpu, o->reg, value << HIGH_BYTE_SHIFT, mask << HIGH_BYTE_SHIFT);
+    else
+        register_merge(e->vcpu, o->reg, value, mask);
+}
+
+u64 emulation_address_mask(const struct emulation *e)
+{
+    return bytes_mask(e->insn->address_size);
+}
+
+u64 emulation_address_register(struct emulation *e, unsigned gpr)
+{
+    return vcpu_gpr_read(e->vcpu, gpr) & emulation_address_mask(e);
+}
+
+void emulation_address_register_write(struct emulation *e, unsigned gpr, u64 value)
+{
+    u64 mask = emulation_address_mask(e);
+    register_merge(e->vcpu, gpr, value & mask, mask);
+}
+
+static u64 address_part(struct emulation *e, unsigned reg)
+{
+    if (reg == INSN_REG_NONE)
+        return 0;
+    if (reg == INSN_REG_RIP)
+        return e->exit->rip + e->insn->length;
+    return vcpu_gpr_read(e->vcpu, reg);
+}
+
+u64 emulation_offset(struct emulation *e)
+{
+    const struct insn *i = e->insn;
+    u64 offset = address_part(e, i->base) + (u64)i->displacement;
+    if (i->index != INSN_REG_NONE)
+        offset += address_part(e, i->index) * i->scale;
+    return offset & emulation_address_mask(e);
+}
+
+// --- segmentation ---
+
+static bool segment_fault(struct emulation *e, unsigned segment)
+{
+    exit_fault_error(e->exit, segment == SEG_SS ? VECTOR_SS : VECTOR_GP, 0);
+    return false;
+}
+
+// 64-bit mode: bases of FS and GS only, no limits, addresses must be canonical.
+static bool linear_64(struct emulation *e, unsigned segment, u64 offset, unsigned size, gva_t *gva)
+{
+    *gva = offset;
+    if (segment == SEG_FS || segment == SEG_GS) {
+        struct segment s;
+        e->vcpu->ops->segment_read(e->vcpu, segment, &s);
+        *gva += s.base;
+    }
+    if (likely(guest_canonical(&e->paging, *gva) && guest_canonical(&e->paging, *gva + size - 1)))
+        return true;
+    return segment_fault(e, segment);
+}
+
+static bool within_limit(const struct segment *s, u64 offset, unsigned size)
+{
+    u64 last = offset + size - 1;
+    if ((s->access & (SEGMENT_TYPE_CODE | SEGMENT_TYPE_EXPAND)) != SEGMENT_TYPE_EXPAND)
+        return last <= s->limit;
+    return offset > s->limit && last <= (s->access & SEGMENT_DB ? (u32)~0u : (u16)~0u);
+}
+
+// Real mode and virtual-8086 mode do not look at a segment's type.
+static bool type_allows(struct emulation *e, const struct segment *s, unsigned access)
+{
+    struct vcpu *vcpu = e->vcpu;
+    if (!(vcpu_reg(vcpu, REG_CR0) & CR0_PE) || (vcpu_reg(vcpu, REG_RFLAGS) & RFLAGS_VM))
+        return true;
+    if (s->access & SEGMENT_UNUSABLE)
+        return false;
+    bool code = s->access & SEGMENT_TYPE_CODE, rw = s->access & SEGMENT_TYPE_RW;
+    if (access & PAGE_WRITE)
+        return !code && rw;
+    return !code || rw;
+}
+
+static bool linear(struct emulation *e, unsigned segment, u64 offset, unsigned size,
+                   unsigned access, gva_t *gva)
+{
+    if (likely(e->paging.code64))
+        return linear_64(e, segment, offset, size, gva);
+    struct segment s;
+    e->vcpu->ops->segment_read(e->vcpu, segment, &s);
+    if (!type_allows(e, &s, access) || !within_limit(&s, offset, size))
+        return segment_fault(e, segment);
+    *gva = (u32)(s.base + offset);
+    return true;
+}
+
+// --- paging ---
+
+bool emulation_page_fault(struct vm_exit *exit, gva_t gva, u32 error)
+{
+    exit_fault_error(exit, VECTOR_PF, error);
+    exit->fault.cr2 = gva;
+    exit->fault.has_cr2 = true;
+    return false;
+}
+
+static bool translate(struct emulation *e, gva_t gva, unsigned access, unsigned memo, gpa_t *gpa)
+{
+    struct emulation_memo *m = &e->memos[memo];
+    u32 error;
+    if (m->page == (gva & ~PAGE_MASK) && !(access & ~m->access)) {
+        *gpa = m->gpa | (gva & PAGE_MASK);
+        return true;
+    }
+    if (unlikely(!guest_paging_walk(&e->paging, gva, access, gpa, &error)))
+        return emulation_page_fault(e->exit, gva, error);
+    *m = (struct emulation_memo){
+        .page = gva & ~PAGE_MASK, .gpa = *gpa & ~PAGE_MASK, .access = access};
+    return true;
+}
+
+// Both pages' faults come before any access, as in the CPU.
+bool emulation_map(struct emulation *e, unsigned segment, u64 offset, unsigned size,
+                   unsigned access, unsigned memo, struct emulation_operand *o)
+{
+    gva_t gva;
+    if (unlikely(!linear(e, segment, offset, size, access, &gva)))
+        return false;
+    u64 room = PAGE_SIZE - (gva & PAGE_MASK);
+    o->size = size;
+    o->first = (unsigned)MIN(room, (u64)size);
+    if (unlikely(!translate(e, gva, access, memo, &o->gpa[0])))
+        return false;
+    gva_t next = gva + o->first;
+    if (!e->paging.code64)
+        next = (u32)next;
+    if (unlikely(o->first < size) && !translate(e, next, access, memo, &o->gpa[1]))
+        return false;
+    // The hardware just said of this page that it is no RAM, for reading (then for writing too) or
+    // for writing.
+    const struct vm_exit *exit = e->exit;
+    bool same = exit->kind == EXIT_MEMORY && o->first == size &&
+                ((o->gpa[0] ^ exit->memory.gpa) & ~PAGE_MASK) == 0;
+    o->device_read = same && !(exit->memory.access & PAGE_WRITE);
+    o->device_write = same;
+    return true;
+}
+
+// --- RAM or device ---
+
+// Largest power of two that is not above n; n is 1 to 8.
+static unsigned device_chunk(unsigned n)
+{
+    return 1u << bit_highest(n);
+}
+
+// One access, so that the guest's other CPUs see an aligned value whole.
+static void ram_copy(void *to, const void *from, unsigned size)
+{
+    switch (size) {
+    case 8:
+        __builtin_memcpy(to, from, 8);
+        break;
+    case 4:
+        __builtin_memcpy(to, from, 4);
+        break;
+    case 2:
+        __builtin_memcpy(to, from, 2);
+        break;
+    default:
+        memcpy(to, from, size);
+    }
+}
+
+static void read_piece(struct emulation *e, gpa_t gpa, unsigned size, u8 *to)
+{
+    u64 length = size;
+    const void *hva = guest_ram(e->vcpu, gpa, PAGE_READ, &length);
+    if (hva && length >= size) {
+        ram_copy(to, hva, size);
+        return;
+    }
+    for (unsigned done = 0, chunk; done < size; done += chunk) {
+        u64 value;
+        chunk = device_chunk(size - done);
+        vm_mmio_read(e->vcpu, gpa + done, chunk, &value);
+        memcpy(to + done, &value, chunk);
+    }
+}
+
+static void write_piece(struct emulation *e, gpa_t gpa, unsigned size, const u8 *from)
+{
+    u64 length = size;
+    void *hva = guest_ram(e->vcpu, gpa, PAGE_WRITE, &length);
+    if (hva && length >= size) {
+        ram_copy(hva, from, size);
+        return;
+    }
+    for (unsigned done = 0, chunk; done < size; done += chunk) {
+        u64 value = 0;
+        chunk = device_chunk(size - done);
+        memcpy(&value, from + done, chunk);
+        vm_mmio_write(e->vcpu, gpa + done, chunk, value);
+    }
+}
+
+u64 emulation_read(struct emulation *e, const struct emulation_operand *o)
+{
+    u64 value = 0;
+    if (likely(o->device_read)) {
+        vm_mmio_read(e->vcpu, o->gpa[0], o->size, &value);
+        return value & bytes_mask(o->size);
+    }
+    u8 bytes[OPERAND_MAX];
+    read_piece(e, o->gpa[0], o->first, bytes);
+    if (o->first < o->size)
+        read_piece(e, o->gpa[1], o->size - o->first, bytes + o->first);
+    memcpy(&value, bytes, o->size);
+    return value;
+}
+
+void emulation_write(struct emulation *e, const struct emulation_operand *o, u64 value)
+{
+    if (likely(o->device_write)) {
+        vm_mmio_write(e->vcpu, o->gpa[0], o->size, value & bytes_mask(o->size));
+        return;
+    }
+    u8 bytes[OPERAND_MAX];
+    memcpy(bytes, &value, o->size);
+    write_piece(e, o->gpa[0], o->first, bytes);
+    if (o->first < o->size)
+        write_piece(e, o->gpa[1], o->size - o->first, bytes + o->first);
+}
