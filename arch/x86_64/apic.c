@@ -42,6 +42,7 @@
 #define APIC_BASE_ADDRESS     0x000ffffffffff000ull
 #define ICR_WAIT_LIMIT        1000000 // reads of a register: far longer than any delivery
 #define CALIBRATE_US          10000
+#define CALIBRATE_TRIES       3
 #define TIMER_RATIO_SHIFT     32
 #define TIMER_LONGEST_SECONDS 1 // one shot of the counter
 
@@ -182,19 +183,29 @@ void apic_stop_others(void)
 
 // --- timer ---
 
-void apic_timer_calibrate(void)
+// Counter ticks per TSC tick, measured once.
+static u64 timer_measure(void)
 {
-    if (tsc_deadline_mode)
-        return;
     u64 start = rdtsc();
-    apic_write(APIC_LVT_TIMER, APIC_LVT_MASKED | HOST_VECTOR_TIMER);
     apic_write(APIC_TIMER_INITIAL, ~0u);
     delay_us(CALIBRATE_US);
     u64 ticks = ~0u - apic_read(APIC_TIMER_CURRENT);
     u64 cycles = rdtsc() - start;
+    return (ticks << TIMER_RATIO_SHIFT) / cycles;
+}
+
+// The largest of several: what comes between the reads makes a ratio too small.
+void apic_timer_calibrate(void)
+{
+    if (tsc_deadline_mode)
+        return;
+    apic_write(APIC_LVT_TIMER, APIC_LVT_MASKED | HOST_VECTOR_TIMER);
+    for (unsigned i = 0; i < CALIBRATE_TRIES; i++) {
+        u64 ratio = timer_measure();
+        timer_ratio = MAX(timer_ratio, ratio);
+    }
     apic_write(APIC_TIMER_INITIAL, 0);
     apic_write(APIC_LVT_TIMER, HOST_VECTOR_TIMER);
-    timer_ratio = (ticks << TIMER_RATIO_SHIFT) / cycles;
     if (!timer_ratio)
         panic("the local APIC's timer does not count");
 }
