@@ -1,257 +1,116 @@
 // SPDX-License-Identifier: MIT
-// The I/O APIC: registers, edges and levels, Remote IRR, EOI, and a random walk.
+// Routing of ISA interrupts: which input and polarity a route gets, and every way that it is
+// refused. The fake IOAPIC is plain memory, so it shows the last register that was written.
 #include "tests/unit/test.h"
-#include "io/ioapic.c"
+#include "arch/x86_64/ioapic.c"
 
-static struct apic_message last;
-static unsigned sent;
-static void (*on_message)(const struct apic_message *message);
+static u32 page[PAGE_SIZE / sizeof(u32)] ALIGNED(4096);
+static bool no_memory;
+static u8 registered_vector;
+struct percpu percpus[CPU_MAX];
 
-void apic_bus_deliver(struct apic_bus *bus, const struct apic_message *message)
+void *host_map_device(hpa_t hpa, u64 size, enum host_cache cache)
 {
-    (void)bus;
-    last = *message;
-    sent++;
-    if (on_message)
-        on_message(message);
+    (void)hpa;
+    (void)size;
+    (void)cache;
+    return no_memory ? NULL : page;
 }
 
-static struct ioapic chip;
-static struct apic_bus bus;
-
-static void write_register(u8 reg, u32 value)
+void interrupt_register(u8 vector, interrupt_handler handler, void *context)
 {
-    chip.mmio.ops->write(&chip.mmio, IOREGSEL, 4, reg);
-    chip.mmio.ops->write(&chip.mmio, IOWIN, 4, value);
+    (void)handler;
+    (void)context;
+    registered_vector = vector;
 }
 
-static u32 read_register(u8 reg)
+void log_line(enum log_level level, const char *format, ...)
 {
-    chip.mmio.ops->write(&chip.mmio, IOREGSEL, 4, reg);
-    return (u32)chip.mmio.ops->read(&chip.mmio, IOWIN, 4);
+    (void)level;
+    (void)format;
 }
 
-static void route(unsigned pin, u32 low, u8 destination)
+// A machine with one IOAPIC of 24 inputs, as after power-up.
+static struct boot_info *machine(void)
 {
-    write_register((u8)(0x11 + pin * 2), (u32)destination << 24);
-    write_register((u8)(0x10 + pin * 2), low);
+    static struct boot_info boot;
+    memset(&boot, 0, sizeof(boot));
+    memset(page, 0, sizeof(page));
+    memset(irq_routed, 0, sizeof(irq_routed));
+    page[IOAPIC_WINDOW / sizeof(u32)] = 23u << IOAPIC_LAST_INPUT_SHIFT;
+    for (u32 i = 0; i < BOOT_IRQ_ISA; i++)
+        boot.isa_irqs[i].gsi = i;
+    ioapic_count = vectors_used = 0;
+    no_memory = false;
+    percpus[0].apic_id = 3;
+    return &boot;
 }
 
-static void setup(void)
+static u32 last_register(void)
 {
-    ioapic_init(&chip, &bus);
-    sent = 0;
-    on_message = NULL;
+    return page[IOAPIC_SELECT];
 }
 
-TEST(power_on)
+static u32 last_value(void)
 {
-    setup();
-    CHECK_EQ(read_register(IOAPICVER), 0x00170020);
-    CHECK_EQ(read_register(IOAPICID), 0);
-    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-        CHECK_EQ(read_register((u8)(0x10 + pin * 2)), 0x10000);
-        CHECK_EQ(read_register((u8)(0x11 + pin * 2)), 0);
-        ioapic_set_irq(&chip, pin, true);
-    }
-    CHECK_EQ(sent, 0);
-    CHECK(bus.eoi == ioapic_eoi && bus.context == &chip);
+    return page[IOAPIC_WINDOW / sizeof(u32)];
 }
 
-TEST(registers_keep_their_bits)
+TEST(identity_route_is_edge_and_active_high)
 {
-    setup();
-    write_register(IOAPICID, ~0u);
-    CHECK_EQ(read_register(IOAPICID), 0x0f000000);
-    CHECK_EQ(read_register(IOAPICARB), 0x0f000000);
-    write_register(IOAPICVER, ~0u);
-    CHECK_EQ(read_register(IOAPICVER), 0x00170020);
-    route(23, ~0u, 0xff);
-    CHECK_EQ(read_register(0x3e), 0x1afff); // not the status, not Remote IRR
-    CHECK_EQ(read_register(0x3f), 0xff000000);
-    write_register(0x40, ~0u);
-    CHECK_EQ(read_register(0x40), 0);
-    CHECK_EQ(read_register(0xff), 0);
-    CHECK_EQ(read_register(0x0f), 0);
+    CHECK_EQ(interrupt_route_isa(machine(), 4, NULL, NULL), OK);
+    CHECK_EQ(ioapics[0].inputs, 24);
+    CHECK_EQ(last_register(), IOAPIC_REDIRECTION + 2 * 4);
+    CHECK_EQ(last_value(), HOST_VECTOR_DEVICE);
+    CHECK_EQ(registered_vector, HOST_VECTOR_DEVICE);
 }
 
-TEST(other_widths_and_offsets)
+TEST(override_moves_the_input_and_its_polarity)
 {
-    setup();
-    chip.mmio.ops->write(&chip.mmio, IOREGSEL, 1, 0x10);
-    CHECK_EQ(chip.mmio.ops->read(&chip.mmio, IOREGSEL, 4), 0x10);
-    chip.mmio.ops->write(&chip.mmio, IOWIN, 1, 0);
-    chip.mmio.ops->write(&chip.mmio, IOWIN + 1, 1, 0);
-    chip.mmio.ops->write(&chip.mmio, 0x20, 4, 0);
-    CHECK_EQ(read_register(0x10), 0x10000);
-    CHECK_EQ(chip.mmio.ops->read(&chip.mmio, IOAPICEOI, 4), 0);
-    CHECK_EQ(chip.mmio.ops->read(&chip.mmio, 0xffc, 4), 0);
+    struct boot_info *boot = machine();
+    boot->isa_irqs[9] = (struct boot_irq){.gsi = 23, .active_low = 1, .level = 1};
+    CHECK_EQ(interrupt_route_isa(boot, 9, NULL, NULL), OK);
+    CHECK_EQ(last_register(), IOAPIC_REDIRECTION + 2 * 23);
+    CHECK_EQ(last_value(), HOST_VECTOR_DEVICE | BIT(13) | BIT(15));
 }
 
-TEST(an_edge_is_sent_once_and_not_remembered)
+TEST(every_route_has_its_own_vector)
 {
-    setup();
-    route(4, 0x834, 3);
-    ioapic_set_irq(&chip, 4, true);
-    CHECK_EQ(sent, 1);
-    CHECK_EQ(last.vector, 0x34);
-    CHECK_EQ(last.destination, 3);
-    CHECK(last.logical && !last.level && !last.x2apic_format);
-    CHECK_EQ(last.delivery, APIC_FIXED);
-    ioapic_set_irq(&chip, 4, true);
-    CHECK_EQ(sent, 1);
-    ioapic_set_irq(&chip, 4, false);
-    ioapic_set_irq(&chip, 4, true);
-    CHECK_EQ(sent, 2);
-    ioapic_set_irq(&chip, 4, false);
-    route(4, 0x10034, 3);
-    ioapic_set_irq(&chip, 4, true);
-    route(4, 0x34, 3); // unmasked while it is up: too late
-    CHECK_EQ(sent, 2);
-    CHECK_EQ(read_register(0x18), 0x34);
-    ioapic_set_irq(&chip, 24, true);
-    ioapic_set_irq(&chip, ~0u, true);
-    CHECK_EQ(sent, 2);
+    struct boot_info *boot = machine();
+    CHECK_EQ(interrupt_route_isa(boot, 1, NULL, NULL), OK);
+    CHECK_EQ(interrupt_route_isa(boot, 4, NULL, NULL), OK);
+    CHECK_EQ(registered_vector, HOST_VECTOR_DEVICE + 1);
 }
 
-TEST(a_level_is_sent_until_it_is_gone)
+TEST(refusals)
 {
-    setup();
-    route(10, 0x8000 | 0x51, 1);
-    ioapic_set_irq(&chip, 10, true);
-    CHECK_EQ(sent, 1);
-    CHECK(last.level);
-    CHECK_EQ(read_register(0x24), 0xc051);
-    ioapic_set_irq(&chip, 10, false);
-    ioapic_set_irq(&chip, 10, true);
-    CHECK_EQ(sent, 1); // Remote IRR holds it
-    ioapic_eoi(&chip, 0x52);
-    CHECK_EQ(sent, 1);
-    ioapic_eoi(&chip, 0x51);
-    CHECK_EQ(sent, 2); // still up
-    ioapic_set_irq(&chip, 10, false);
-    chip.mmio.ops->write(&chip.mmio, IOAPICEOI, 4, 0x51);
-    CHECK_EQ(sent, 2);
-    CHECK_EQ(read_register(0x24), 0x8051);
+    struct boot_info *boot = machine();
+    CHECK_EQ(interrupt_route_isa(boot, BOOT_IRQ_ISA, NULL, NULL), ERR_RANGE);
+    CHECK_EQ(interrupt_route_isa(boot, ~0u, NULL, NULL), ERR_RANGE);
+    boot->isa_irqs[5].gsi = 24; // one past the last input
+    CHECK_EQ(interrupt_route_isa(boot, 5, NULL, NULL), ERR_NOT_FOUND);
+    CHECK_EQ(interrupt_route_isa(boot, 4, NULL, NULL), OK);
+    CHECK_EQ(interrupt_route_isa(boot, 4, NULL, NULL), ERR_EXISTS);
+    percpus[0].apic_id = REDIRECTION_APIC_ID_LAST + 1;
+    CHECK_EQ(interrupt_route_isa(boot, 6, NULL, NULL), ERR_UNSUPPORTED);
+    vectors_used = HOST_VECTOR_DEVICES;
+    CHECK_EQ(interrupt_route_isa(boot, 7, NULL, NULL), ERR_NO_MEMORY);
 }
 
-TEST(a_masked_level_is_sent_on_unmasking)
+TEST(no_memory_for_the_registers)
 {
-    setup();
-    route(16, 0x18060, 0);
-    ioapic_set_irq(&chip, 16, true);
-    CHECK_EQ(sent, 0);
-    route(16, 0x8060, 0);
-    CHECK_EQ(sent, 1);
-    route(16, 0x18060, 0); // masked in service
-    CHECK_EQ(read_register(0x30), 0x1c060);
-    ioapic_eoi(&chip, 0x60);
-    CHECK_EQ(sent, 1);
-    CHECK_EQ(read_register(0x30), 0x18060);
+    struct boot_info *boot = machine();
+    no_memory = true;
+    CHECK_EQ(interrupt_route_isa(boot, 4, NULL, NULL), ERR_NOT_FOUND);
 }
 
-TEST(edge_mode_frees_a_stuck_remote_irr)
+TEST(second_ioapic_takes_its_own_interrupts)
 {
-    setup();
-    route(9, 0x8070, 0);
-    ioapic_set_irq(&chip, 9, true);
-    route(9, 0x10070, 0);
-    CHECK_EQ(read_register(0x22), 0x10070);
-    route(9, 0x8070, 0);
-    CHECK_EQ(sent, 2);
-}
-
-TEST(other_delivery_modes_are_edges)
-{
-    setup();
-    static const u8 modes[] = {APIC_SMI, APIC_NMI, APIC_INIT, APIC_EXTINT};
-    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
-        route(1, 0x8000 | (u32)modes[i] << 8, 0);
-        ioapic_set_irq(&chip, 1, true);
-        CHECK_EQ(sent, i + 1);
-        CHECK_EQ(last.delivery, modes[i]);
-        CHECK_EQ(read_register(0x12) & 0x4000, 0);
-        ioapic_set_irq(&chip, 1, false);
-    }
-    route(1, 0x8100 | 0x33, 0);
-    ioapic_set_irq(&chip, 1, true);
-    CHECK_EQ(read_register(0x12), 0xc133); // lowest priority is a level
-}
-
-TEST(one_eoi_serves_all_pins_of_a_vector)
-{
-    setup();
-    route(5, 0x8080, 0);
-    route(6, 0x8080, 0);
-    ioapic_set_irq(&chip, 5, true);
-    ioapic_set_irq(&chip, 6, true);
-    CHECK_EQ(sent, 2);
-    ioapic_set_irq(&chip, 5, false);
-    ioapic_eoi(&chip, 0x80);
-    CHECK_EQ(sent, 3);
-    CHECK_EQ(read_register(0x1a), 0x8080);
-    CHECK_EQ(read_register(0x1c), 0xc080);
-}
-
-static void lower_pin_7(const struct apic_message *message)
-{
-    (void)message;
-    ioapic_set_irq(&chip, 7, false);
-    ioapic_eoi(&chip, 0x90);
-}
-
-TEST(a_receiver_may_come_back_at_once)
-{
-    setup();
-    route(7, 0x8090, 0);
-    on_message = lower_pin_7;
-    ioapic_set_irq(&chip, 7, true);
-    CHECK_EQ(sent, 1);
-    CHECK_EQ(read_register(0x1e), 0x8090);
-}
-
-TEST(reset_masks_and_keeps_the_lines)
-{
-    setup();
-    route(8, 0x8091, 0);
-    ioapic_set_irq(&chip, 8, true);
-    ioapic_reset(&chip);
-    CHECK_EQ(read_register(0x20), 0x10000);
-    route(8, 0x8091, 0);
-    CHECK_EQ(sent, 2);
-}
-
-TEST(random_walk)
-{
-    setup();
-    srand(4);
-    for (unsigned step = 0; step < 1000000 && !test_failed; step++) {
-        static const u16 offsets[] = {0, 0x10, 0x40, 0x20, 0xffc};
-        unsigned size = 1u << rand() % 4;
-        switch (rand() % 4) {
-        case 0:
-            chip.mmio.ops->write(&chip.mmio, offsets[rand() % 5], size,
-                                 (u64)rand() << 16 ^ (u64)rand());
-            break;
-        case 1:
-            chip.mmio.ops->read(&chip.mmio, offsets[rand() % 5], size);
-            break;
-        case 2:
-            ioapic_set_irq(&chip, (unsigned)rand() % 26, rand() % 2);
-            break;
-        default:
-            write_register((u8)(0x10 + rand() % 48), (u32)rand() & ~0x10000u);
-            ioapic_eoi(&chip, (u8)rand());
-        }
-        for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-            u64 entry = chip.entries[pin];
-            CHECK_EQ(entry & ENTRY_STATUS, 0);
-            CHECK_EQ(entry >> 17 & 0x7fffffffff, 0);
-            if (entry & ENTRY_REMOTE_IRR)
-                CHECK(entry_is_level(entry));
-            else if (entry_is_level(entry) && !(entry & ENTRY_MASKED))
-                CHECK(!(chip.lines & BIT(pin)));
-        }
-    }
-    CHECK(sent > 10000);
+    struct boot_info *boot = machine();
+    boot->ioapic_count = 2;
+    boot->ioapics[0] = (struct boot_ioapic){.base = 0xfec00000, .gsi_base = 24};
+    boot->ioapics[1] = (struct boot_ioapic){.base = 0xfec01000, .gsi_base = 0};
+    CHECK_EQ(interrupt_route_isa(boot, 0, NULL, NULL), OK);
+    CHECK_EQ(ioapic_count, 2);
+    CHECK(ioapic_of(0) == &ioapics[1]);
 }
