@@ -27,12 +27,15 @@ static u64 acpi_pm_ticks(struct acpi_pm *pm)
     return io_clock_to(pm->clock, pm->clock->now(pm->clock), ACPI_PM_TIMER_HZ);
 }
 
-static void acpi_pm_catch_up(struct acpi_pm *pm)
+// True if the timer overflowed since the last look.
+static bool acpi_pm_catch_up(struct acpi_pm *pm)
 {
     u64 overflows = acpi_pm_ticks(pm) >> TIMER_OVERFLOW_SHIFT;
-    if (overflows != pm->overflows)
-        pm->pm1_status |= PM1_TIMER;
+    if (overflows == pm->overflows)
+        return false;
     pm->overflows = overflows;
+    pm->pm1_status |= PM1_TIMER;
+    return true;
 }
 
 static void acpi_pm_update(struct acpi_pm *pm)
@@ -83,8 +86,8 @@ static u32 acpi_pm_register(struct acpi_pm *pm, unsigned offset)
 static u64 acpi_pm_read(struct io_device *device, u64 offset, unsigned size)
 {
     struct acpi_pm *pm = container_of(device, struct acpi_pm, ports);
-    acpi_pm_catch_up(pm);
-    acpi_pm_update(pm);
+    if (acpi_pm_catch_up(pm)) // a guest that reads the time all day pays for no more
+        acpi_pm_update(pm);
     unsigned aligned = (unsigned)offset & ~3u;
     u64 value = acpi_pm_register(pm, aligned);
     value |= (u64)acpi_pm_register(pm, aligned + 4) << 32;

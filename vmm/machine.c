@@ -55,6 +55,7 @@ struct machine {
     struct system_ports system_ports;
     struct pci_host pci;
     struct pci_function host_bridge, lpc_bridge;
+    u32 lines; // bit n: line n is up
 };
 
 // --- wires ---
@@ -63,6 +64,9 @@ struct machine {
 static void machine_irq(void *context, unsigned number, bool level)
 {
     struct machine *m = context;
+    if ((m->lines >> number & 1) == level) // chips say it after every access
+        return;
+    m->lines ^= 1u << number;
     if (number < PIC_LINES)
         pic_set_irq(&m->pic, number, level);
     ioapic_set_irq(&m->ioapic, number == IRQ_PIT ? PIT_GSI : number, level);
