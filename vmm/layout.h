@@ -51,3 +51,17 @@ static inline u64 layout_above_4g(u64 memory)
 {
     return memory - layout_below_4g(memory);
 }
+
+// The e820 map that a guest's kernel is told (ACPI specification "INT 15H, E820H - Query System
+// Address Map").
+enum e820_type { E820_RAM = 1, E820_RESERVED = 2 };
+
+struct e820_entry {
+    u64 base, size;
+    u32 type; // enum e820_type
+} PACKED;
+
+#define LAYOUT_E820_MAX 8
+
+// The map of a machine with `memory` bytes; returns how many entries it has.
+unsigned layout_e820(u64 memory, struct e820_entry map[LAYOUT_E820_MAX]);
