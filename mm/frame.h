@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Host physical memory in 4 KiB frames: a buddy allocator over the boot memory map, with one small record a
-// frame that says who owns it. Thread-safe.
+// Host physical memory in 4 KiB frames: a buddy allocator over the boot memory map, with one small
+// record a frame that says who owns it. Thread-safe.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -29,12 +29,14 @@ struct frame_counts {
     u64 table_bytes;              // the frame table itself
 };
 
-// Build the frame table from the boot memory map, on the loader's page tables. BOOT_MEMORY_LOADER ranges stay
-// reserved until frame_release_loader(). Nothing below 1 MiB is ever given out. Panics if there is too little memory.
+// Build the frame table from the boot memory map, on the loader's page tables. BOOT_MEMORY_LOADER
+// ranges stay reserved until frame_release_loader(). Nothing below 1 MiB is ever given out. Panics
+// if there is too little memory.
 void frame_init(const struct boot_info *boot);
 // From now on RAM is reached through the direct map: host_map_init() has switched to it.
 void frame_use_direct_map(void);
-// After this nothing of the loader's memory may be used any more, the boot information included: copy it before.
+// After this nothing of the loader's memory may be used any more, the boot information included:
+// copy it before.
 void frame_release_loader(const struct boot_info *boot);
 
 // 2^order contiguous, naturally aligned frames; contents undefined. HPA_NONE if there are none.
@@ -46,7 +48,8 @@ MUST_CHECK hpa_t frame_alloc_below(unsigned order, enum frame_owner owner, hpa_t
 // Panics on a double free or an address that is not ours.
 void frame_free(hpa_t hpa, unsigned order);
 enum frame_owner frame_owner_of(hpa_t hpa);
-unsigned frame_order_of(hpa_t hpa); // of the block that was allocated there; panics if none starts there
+unsigned
+frame_order_of(hpa_t hpa); // of the block that was allocated there; panics if none starts there
 struct frame_counts frame_counts(void);
 // The host address of RAM, before and after the direct map is there.
 void *frame_hva(hpa_t hpa);

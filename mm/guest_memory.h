@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A VM's memory: slots of guest physical addresses, filled on demand. The slot remembers each page's backing frame;
-// the stage-2 table is a cache of that, filled by faults. Two states of a page are therefore apart: backed or not,
-// mapped or not. Pages are 4 KiB, or 2 MiB (1 GiB) where the slot is aligned, the policy allows and a block is free.
+// A VM's memory: slots of guest physical addresses, filled on demand. The slot remembers each
+// page's backing frame; the stage-2 table is a cache of that, filled by faults. Two states of a
+// page are therefore apart: backed or not, mapped or not. Pages are 4 KiB, or 2 MiB (1 GiB) where
+// the slot is aligned, the policy allows and a block is free.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -21,8 +22,9 @@ struct guest_slot {
     gpa_t base;
     u64 size;
     enum guest_slot_kind kind;
-    // One word for every 2 MiB of the slot (the first counted from ALIGN_DOWN(base, 2 MiB)): 0 nothing, a frame block
-    // of 2 MiB (or its part of one of 1 GiB), or a table of 512 words for 4 KiB frames. Encoding is guest_memory.c's own.
+    // One word for every 2 MiB of the slot (the first counted from ALIGN_DOWN(base, 2 MiB)): 0
+    // nothing, a frame block of 2 MiB (or its part of one of 1 GiB), or a table of 512 words for 4
+    // KiB frames. Encoding is guest_memory.c's own.
     u64 *chunks;
 };
 
@@ -32,7 +34,8 @@ struct guest_memory {
     unsigned slot_count;
     struct guest_slot *last; // the slot that was found last
     struct page_table stage2;
-    hpa_t spare_tables; // a list of what left stage2, not given back yet: see guest_memory.c; 0: none
+    hpa_t
+        spare_tables; // a list of what left stage2, not given back yet: see guest_memory.c; 0: none
     enum guest_pages pages;
     u64 limit;         // bytes of RAM slots together
     u64 backed;        // bytes backed by frames now
@@ -49,13 +52,15 @@ enum guest_fault {
 // `format` is the engine's stage-2 format; max_leaf as page_table.max_leaf.
 MUST_CHECK int guest_memory_init(struct guest_memory *gm, const struct page_table_format *format,
                                  unsigned max_leaf, enum guest_pages pages);
-// Free every frame and table. The engine must have flushed translations before frames are used again.
+// Free every frame and table. The engine must have flushed translations before frames are used
+// again.
 void guest_memory_destroy(struct guest_memory *gm);
-// Refuses an empty, unaligned (4 KiB), wrapping or overlapping range: ERR_INVALID, ERR_EXISTS, ERR_RANGE (too many).
+// Refuses an empty, unaligned (4 KiB), wrapping or overlapping range: ERR_INVALID, ERR_EXISTS,
+// ERR_RANGE (too many).
 MUST_CHECK int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size,
                                 enum guest_slot_kind kind);
-// Drop all contents (frames and mappings), keep the slots and the stage-2 root: a VM's reset or stop. No vCPU may run,
-// and the engine must flush its translations before one runs again.
+// Drop all contents (frames and mappings), keep the slots and the stage-2 root: a VM's reset or
+// stop. No vCPU may run, and the engine must flush its translations before one runs again.
 void guest_memory_clear(struct guest_memory *gm);
 // Drop stage-2 mappings of a range, keep the backing. The caller flushes translations.
 MUST_CHECK int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size);
@@ -63,8 +68,9 @@ MUST_CHECK int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size)
 // A stage-2 fault. access is of enum page_access.
 enum guest_fault guest_memory_fault(struct guest_memory *gm, gpa_t gpa, unsigned access);
 
-// The host address of guest memory; fills the page if need be. *length: in, bytes wanted (at least 1); out, how many of
-// them are contiguous from there (at least 1). Null: not RAM or ROM, or no memory.
+// The host address of guest memory; fills the page if need be. *length: in, bytes wanted (at least
+// 1); out, how many of them are contiguous from there (at least 1). Null: not RAM or ROM, or no
+// memory.
 void *guest_memory_hva(struct guest_memory *gm, gpa_t gpa, u64 *length);
 // Copy across pages. ERR_FAULT if any byte is not RAM or ROM (what came before it has been copied).
 MUST_CHECK int guest_memory_read(struct guest_memory *gm, gpa_t gpa, void *to, u64 size);

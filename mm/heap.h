@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Small objects: size classes from 16 bytes to almost 2 KiB in slabs of one frame; larger ones take whole frames, a
-// power of two of them. Thread-safe.
+// Small objects: size classes from 16 bytes to almost 2 KiB in slabs of one frame; larger ones take
+// whole frames, a power of two of them. Thread-safe.
 #pragma once
 
 #include "vmm/lib/types.h"
