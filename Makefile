@@ -142,9 +142,10 @@ $(B)/guests/$(1).elf: $(B)/guests/$(1).o $(GUEST_LIB) guests/lib/guest.ld
 endef
 $(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest))))
 
-# The core, with and without what a debugger wants.
+# The core, with and without what a debugger wants. libgcc: 128-bit division (mul_div() in vmm/lib/bits.h).
+LIBGCC := $(shell $(CC) -print-libgcc-file-name)
 $(B)/core.elf.debug: $(CORE_OBJECTS) arch/x86_64/core.ld
-	ld -T arch/x86_64/core.ld -nostdlib -static -z noexecstack -z max-page-size=4096 $(CORE_OBJECTS) -o $@
+	ld -T arch/x86_64/core.ld -nostdlib -static -z noexecstack -z max-page-size=4096 $(CORE_OBJECTS) $(LIBGCC) -o $@
 
 $(B)/core.elf: $(B)/core.elf.debug
 	objcopy --strip-debug $< $@
