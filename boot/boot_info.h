@@ -2,11 +2,11 @@
 // The hand-over from the loader to the core: the only header that the two share.
 //
 // The loader leaves boot services and jumps to the core's ELF entry with RDI = physical address of
-// struct boot_info, interrupts off, 64-bit mode, a stack of at least 16 KiB, and page tables (loader's
-// memory) that map all RAM and the framebuffer one to one, and the core's segments at their link addresses.
-// Every pointer here is a host physical address. All of it lies in memory that the map marks
-// BOOT_MEMORY_LOADER; the core may reuse that memory once it has copied what it wants, except the
-// files and the core itself (BOOT_MEMORY_FILE, BOOT_MEMORY_CORE).
+// struct boot_info, interrupts off, 64-bit mode, a stack of at least 16 KiB, and page tables
+// (loader's memory) that map all RAM and the framebuffer one to one, and the core's segments at
+// their link addresses. Every pointer here is a host physical address. All of it lies in memory
+// that the map marks BOOT_MEMORY_LOADER; the core may reuse that memory once it has copied what it
+// wants, except the files and the core itself (BOOT_MEMORY_FILE, BOOT_MEMORY_CORE).
 #pragma once
 
 #include <stdint.h>
@@ -19,13 +19,14 @@
 #define BOOT_IRQ_ISA      16
 
 enum boot_memory_type {
-    BOOT_MEMORY_FREE = 1,     // RAM that nobody uses any more
-    BOOT_MEMORY_LOADER,       // RAM with this structure, the loader's page tables and stack
-    BOOT_MEMORY_CORE,         // RAM with the core's image
-    BOOT_MEMORY_FILE,         // RAM with a file read from the volume
-    BOOT_MEMORY_FIRMWARE,     // RAM with the firmware's runtime code and data: keep, map for its services
-    BOOT_MEMORY_ACPI,         // RAM with ACPI tables or NVS: keep
-    BOOT_MEMORY_RESERVED,     // anything else: do not touch
+    BOOT_MEMORY_FREE = 1, // RAM that nobody uses any more
+    BOOT_MEMORY_LOADER,   // RAM with this structure, the loader's page tables and stack
+    BOOT_MEMORY_CORE,     // RAM with the core's image
+    BOOT_MEMORY_FILE,     // RAM with a file read from the volume
+    BOOT_MEMORY_FIRMWARE, // RAM with the firmware's runtime code and data: keep, map for its
+                          // services
+    BOOT_MEMORY_ACPI,     // RAM with ACPI tables or NVS: keep
+    BOOT_MEMORY_RESERVED, // anything else: do not touch
 };
 
 struct boot_memory_range {
@@ -88,12 +89,12 @@ struct boot_info {
     uint64_t core_base, core_size; // physical, contiguous: the core's loaded image, bss included
     uint64_t core_link_base;       // the virtual address that core_base is mapped to
 
-    uint64_t rsdp;              // 0: this firmware has no ACPI tables
-    uint64_t runtime_services;  // EFI_RUNTIME_SERVICES *, physical mode
-    uint64_t trampoline;        // one free 4 KiB page below 1 MiB for starting CPUs; BOOT_MEMORY_LOADER
-    uint64_t serial_base;       // I/O port of the console UART (SPCR, else 0x3f8); 0: none
-    uint64_t pm_timer_port;     // I/O port of the ACPI PM timer (FADT); 0: none
-    uint32_t pm_timer_32bit;    // non-zero: 32 bits wide, else 24
+    uint64_t rsdp;             // 0: this firmware has no ACPI tables
+    uint64_t runtime_services; // EFI_RUNTIME_SERVICES *, physical mode
+    uint64_t trampoline;    // one free 4 KiB page below 1 MiB for starting CPUs; BOOT_MEMORY_LOADER
+    uint64_t serial_base;   // I/O port of the console UART (SPCR, else 0x3f8); 0: none
+    uint64_t pm_timer_port; // I/O port of the ACPI PM timer (FADT); 0: none
+    uint32_t pm_timer_32bit; // non-zero: 32 bits wide, else 24
 
     uint32_t cpu_count, cpu_total; // entries in cpus; processors found (may be more)
     struct boot_cpu cpus[BOOT_CPU_MAX];

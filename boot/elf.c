@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include "boot/elf.h"
 
-#define ELF_PAGE_SIZE        4096ull
+#define ELF_PAGE_SIZE    4096ull
 #define ELF_SEGMENTS_MAX 16
 
 static const Elf64_Ehdr *header_of(const void *file)
