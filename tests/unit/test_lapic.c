@@ -232,6 +232,8 @@ TEST(switching_off_loses_the_state)
     m.destination = 0xff;
     apic_bus_deliver(&bus, &m);
     CHECK_EQ(take(0x60), 0xe);
+    apic_bus_msi(&bus, 0xfee00000, 0x400);
+    CHECK_EQ(heard[0].nmi, 0);
     CHECK(wrm(0, LAPIC_MSR_BASE, LAPIC_BASE_DEFAULT | LAPIC_BASE_EN));
     CHECK_EQ(rd(0, LAPIC_SVR), 0xff);
 }
@@ -938,6 +940,8 @@ TEST(tsc_deadline)
     CHECK_EQ(take(0xec), 1);
     CHECK(lapic_msr_read(&cpus[0], LAPIC_MSR_TSC_DEADLINE, &value));
     CHECK_EQ(value, 0);
+    CHECK(wrm(0, LAPIC_MSR_TSC_DEADLINE, 5000)); // now: at once
+    CHECK_EQ(take(0xec), 1);
     CHECK(wrm(0, LAPIC_MSR_TSC_DEADLINE, 1)); // in the past: at once
     CHECK_EQ(take(0xec), 1);
     CHECK(!io_timer_armed(&cpus[0].timer));
