@@ -65,11 +65,13 @@ $(ZYDIS_HEADER):
 
 $(ZYDIS_OBJECTS): $(B)/zydis/%.o: $(ZYDIS_HEADER)
 	@mkdir -p $(@D)
-	$(CC) $(filter-out $(WARN) -O2,$(CORE_CFLAGS)) -Os $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
+	@echo '  CC      $@'
+	@$(CC) $(filter-out $(WARN) -O2,$(CORE_CFLAGS)) -Os $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
 
 $(ZYDIS_HOST_OBJECTS): $(B)/zydis-host/%.o: $(ZYDIS_HEADER)
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
+	@echo '  CC      $@'
+	@$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
 
 CORE_OBJECTS += $(ZYDIS_OBJECTS)
 $(B)/core/arch/x86_64/insn.o: CORE_CFLAGS += $(ZYDIS_FLAGS)
@@ -82,15 +84,18 @@ $(ZYDIS_TESTS): $(ZYDIS_HOST_OBJECTS)
 
 $(B)/core/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CORE_CFLAGS) -MMD -MP -c $< -o $@
+	@echo '  CC      $@'
+	@$(CC) $(CORE_CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/core/%.o: %.asm
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -g -F dwarf -MD $(@:.o=.d) -MP -o $@ $<
+	@echo '  NASM    $@'
+	@$(NASM) -f elf64 -g -F dwarf -MD $(@:.o=.d) -MP -o $@ $<
 
 $(B)/unit/test_%: tests/unit/test_%.c tests/unit/test.h
 	@mkdir -p $(@D)
-	$(CC) $(UNIT_CFLAGS) -MMD -MP -MF $@.d $< $(UNIT_OBJECTS) -o $@
+	@echo '  CC      $@'
+	@$(CC) $(UNIT_CFLAGS) -MMD -MP -MF $@.d $< $(UNIT_OBJECTS) -o $@
 
 # The framebuffer console's font.
 FONT_PACKAGE := console-setup-linux
@@ -104,7 +109,8 @@ $(B)/core/drivers/font.o: $(B)/font.psf
 ACPI_TABLES := dsdt facp facs mcfg
 $(B)/acpi/%.aml: io/acpi/%.asl io/acpi/platform.h
 	@mkdir -p $(@D)
-	$(CC) -E -P -x c -undef -nostdinc -I. $< -o $(B)/acpi/$*.i
+	@echo '  CC      $@'
+	@$(CC) -E -P -x c -undef -nostdinc -I. $< -o $(B)/acpi/$*.i
 	iasl -we -p $(B)/acpi/$* $(B)/acpi/$*.i > $(B)/acpi/$*.log || (cat $(B)/acpi/$*.log; false)
 $(B)/core/io/acpi/tables.o: $(ACPI_TABLES:%=$(B)/acpi/%.aml)
 $(B)/unit/test_acpi_tables: UNIT_OBJECTS := $(B)/core/io/acpi/tables.o
@@ -124,31 +130,38 @@ TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin)
 
 $(B)/guests/lib/%.o: guests/lib/%.c
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+	@echo '  CC      $@'
+	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/guests/lib/start.o: guests/lib/start.asm
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -o $@ $<
+	@echo '  NASM    $@'
+	@$(NASM) -f elf64 -o $@ $<
 
 $(B)/guests/%.bin: $(B)/guests/%.elf
-	objcopy -O binary $< $@
+	@echo '  OBJCOPY $@'
+	@objcopy -O binary $< $@
 
 define test_guest_rule
 $(B)/guests/$(1).o: guests/$(1)/$(1).c
 	@mkdir -p $$(@D)
-	$(CC) $(GUEST_CFLAGS) -MMD -MP -c $$< -o $$@
+	@echo '  CC      $$@'
+	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c $$< -o $$@
 $(B)/guests/$(1).elf: $(B)/guests/$(1).o $(GUEST_LIB) guests/lib/guest.ld
-	ld -T guests/lib/guest.ld -nostdlib -z noexecstack --no-warn-rwx-segments $(GUEST_LIB) $$< -o $$@
+	@echo '  LD      $$@'
+	@ld -T guests/lib/guest.ld -nostdlib -z noexecstack --no-warn-rwx-segments $(GUEST_LIB) $$< -o $$@
 endef
 $(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest))))
 
 # The core, with and without what a debugger wants. libgcc: 128-bit division (mul_div() in vmm/lib/bits.h).
 LIBGCC := $(shell $(CC) -print-libgcc-file-name)
 $(B)/core.elf.debug: $(CORE_OBJECTS) arch/x86_64/core.ld
-	ld -T arch/x86_64/core.ld -nostdlib -static -z noexecstack -z max-page-size=4096 $(CORE_OBJECTS) $(LIBGCC) -o $@
+	@echo '  LD      $@'
+	@ld -T arch/x86_64/core.ld -nostdlib -static -z noexecstack -z max-page-size=4096 $(CORE_OBJECTS) $(LIBGCC) -o $@
 
 $(B)/core.elf: $(B)/core.elf.debug
-	objcopy --strip-debug $< $@
+	@echo '  OBJCOPY $@'
+	@objcopy --strip-debug $< $@
 
 # The loader: an ELF shared object by GNU-EFI's start-up code and linker script, converted to a UEFI application.
 # GNU_EFI_USE_MS_ABI: firmware calls are plain calls.  -fshort-wchar: UEFI's strings are UTF-16.
@@ -162,14 +175,17 @@ LOADER_SECTIONS := .text .sdata .data .rodata .dynamic .dynsym .rel .rela .rel.*
 
 $(B)/boot/%.o: boot/%.c
 	@mkdir -p $(@D)
-	$(CC) $(LOADER_CFLAGS) -MMD -MP -c $< -o $@
+	@echo '  CC      $@'
+	@$(CC) $(LOADER_CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/boot/loader.so: $(LOADER_OBJECTS)
-	ld -nostdlib -shared -Bsymbolic -z noexecstack -T /usr/lib/elf_x86_64_efi.lds /usr/lib/crt0-efi-x86_64.o \
+	@echo '  LD      $@'
+	@ld -nostdlib -shared -Bsymbolic -z noexecstack -T /usr/lib/elf_x86_64_efi.lds /usr/lib/crt0-efi-x86_64.o \
 	    $(LOADER_OBJECTS) -L/usr/lib -l:libefi.a -l:libgnuefi.a -o $@
 
 $(B)/BOOTX64.EFI: $(B)/boot/loader.so
-	objcopy $(LOADER_SECTIONS:%=-j '%') --target efi-app-x86_64 --subsystem=10 $< $@
+	@echo '  OBJCOPY $@'
+	@objcopy $(LOADER_SECTIONS:%=-j '%') --target efi-app-x86_64 --subsystem=10 $< $@
 
 # The Linux guest: Debian's kernel, and a small system of busybox alone. Fetched and unpacked, not installed.
 FETCH_BINARY := guests/fetch/fetch-binary
@@ -189,7 +205,8 @@ $(BUSYBOX):
 
 $(GUESTBENCH): guests/linux/guestbench.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 -O2 -ffreestanding -fno-pie -no-pie -fno-stack-protector -fcf-protection=none $(WARN) \
+	@echo '  CC      $@'
+	@$(CC) -std=gnu17 -O2 -ffreestanding -fno-pie -no-pie -fno-stack-protector -fcf-protection=none $(WARN) \
 	    -Wl,--build-id=none -static -nostdlib -s $< -o $@
 
 $(B)/guests/initrd.gz: guests/linux/mkinitrd $(BUSYBOX) $(GUESTBENCH) guests/linux/init guests/linux/inittab \

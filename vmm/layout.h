@@ -36,6 +36,10 @@
 #define LAYOUT_HPET            0xfed00000ull
 #define LAYOUT_LAPIC           0xfee00000ull
 
+// One past the last address of the two spaces: ports, and memory as wide as the CPUs that guests are shown have it at most.
+#define LAYOUT_PORT_SPACE   0x10000ull
+#define LAYOUT_MEMORY_SPACE BIT(52)
+
 // The least memory that a machine can have: low memory and something above the first MiB.
 #define LAYOUT_MEMORY_MIN (2 * MIB)
 

@@ -4,6 +4,8 @@
 // What a stopped VM keeps: its configuration, its console's text, and the counters of its last run.
 #include "vmm/vm.h"
 #include "vmm/console.h"
+#include "vmm/cpuid.h"
+#include "vmm/emulate.h"
 #include "vmm/guest_boot.h"
 #include "vmm/layout.h"
 #include "vmm/machine.h"
@@ -151,6 +153,12 @@ static int engine_choose(struct vm *vm, char *why)
 static int memory_check(const struct vm *vm, char *why)
 {
     u64 free = frame_counts().owned[FRAME_FREE] * PAGE_SIZE;
+    if (vm->config.memory < LAYOUT_MEMORY_MIN || !IS_ALIGNED(vm->config.memory, PAGE_SIZE)) {
+        format_text(why, CONFIG_ERROR_MAX,
+                    "plinth.ini:%u: VM %s: memory must be at least %llu MiB, and whole pages of 4 KiB",
+                    vm->config.line, vm->config.name, (unsigned long long)(LAYOUT_MEMORY_MIN / MIB));
+        return ERR_INVALID;
+    }
     if (vm->config.memory <= free)
         return OK;
     format_text(why, CONFIG_ERROR_MAX,
@@ -162,19 +170,18 @@ static int memory_check(const struct vm *vm, char *why)
 
 static int memory_create(struct vm *vm)
 {
-    u64 size = vm->config.memory;
-    u64 low = MIN(size, LAYOUT_LOW_RAM_END);
+    u64 below = layout_below_4g(vm->config.memory), above = layout_above_4g(vm->config.memory);
     struct guest_memory *gm = &vm->memory;
     int error =
         guest_memory_init(gm, vm->ops->stage2_format, vm->ops->stage2_max_leaf(), vm->config.pages);
     if (error == OK)
-        error = guest_memory_add(gm, 0, LAYOUT_VGA_BASE, GUEST_SLOT_RAM);
+        error = guest_memory_add(gm, 0, LAYOUT_LOW_SIZE, GUEST_SLOT_RAM);
     if (error == OK)
-        error = guest_memory_add(gm, LAYOUT_BIOS_BASE, MIB - LAYOUT_BIOS_BASE, GUEST_SLOT_RAM);
-    if (error == OK && low > MIB)
-        error = guest_memory_add(gm, MIB, low - MIB, GUEST_SLOT_RAM);
-    if (error == OK && size > low)
-        error = guest_memory_add(gm, 4 * GIB, size - low, GUEST_SLOT_RAM);
+        error = guest_memory_add(gm, LAYOUT_BIOS, LAYOUT_BIOS_SIZE, GUEST_SLOT_RAM);
+    if (error == OK)
+        error = guest_memory_add(gm, LAYOUT_HIGH, below - LAYOUT_HIGH, GUEST_SLOT_RAM);
+    if (error == OK && above)
+        error = guest_memory_add(gm, LAYOUT_ABOVE_4G, above, GUEST_SLOT_RAM);
     return error;
 }
 
@@ -218,8 +225,8 @@ static void resources_destroy(struct vm *vm)
 
 static int resources_create(struct vm *vm)
 {
-    io_bus_init(&vm->ports, "port", PORT_SPACE);
-    io_bus_init(&vm->mmio, "memory", MEMORY_SPACE);
+    io_bus_init(&vm->ports, "port", LAYOUT_PORT_SPACE);
+    io_bus_init(&vm->mmio, "memory", LAYOUT_MEMORY_SPACE);
     io_clock_init(&vm->clock, tsc_hz, clock_now);
     vm->clock.earlier = clock_earlier;
     memset(&vm->apics, 0, sizeof(vm->apics));
@@ -427,9 +434,9 @@ static bool restart(struct vm *vm)
 static void vm_ended(struct vm *vm, struct vcpu *self)
 {
     bool crashed = vm->stop_reason == VM_STOP_KILLED || vm->stop_reason == VM_STOP_RESET;
+    console_close(vm->console); // before the UART that typed bytes go to is gone
     resources_destroy(vm);
     log_end(vm, crashed);
-    console_close(vm->console);
     spin_lock(&vm->lock);
     self->thread = NULL;
     vm->state = crashed ? VM_CRASHED : VM_STOPPED;

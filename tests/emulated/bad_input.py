@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Images that are wrong and guests that misbehave: each gives one clear line, and the console goes on."""
+
+import os
+import re
+
+from emulator import Machine
+from scenario import ROOT, Image, scenario
+
+INI = """
+[vm missing]
+kernel = \\guests\\nothere
+memory = 64M
+[vm truncated]
+kernel = \\guests\\short
+memory = 64M
+[vm notbz]
+kernel = \\plinth.ini
+memory = 64M
+[vm bigrd]
+kernel = \\guests\\hostile
+initrd = \\guests\\bigrd
+memory = 8M
+[vm bigmem]
+kernel = \\guests\\hostile
+memory = 900G
+[vm triple]
+kernel = \\guests\\hostile
+cmdline = triple
+memory = 16M
+[vm spin]
+kernel = \\guests\\hostile
+cmdline = spin
+memory = 16M
+[vm holes]
+kernel = \\guests\\hostile
+cmdline = holes
+memory = 16M
+[vm ports]
+kernel = \\guests\\hostile
+cmdline = ports
+memory = 16M
+[vm msrs]
+kernel = \\guests\\hostile
+cmdline = msrs
+memory = 16M
+[vm runhole]
+kernel = \\guests\\hostile
+cmdline = run-hole
+memory = 16M
+"""
+
+
+def short_kernel():
+    """A test guest whose end is cut off: its header promises more."""
+    with open(os.path.join(ROOT, "build/guests/hostile.bin"), "rb") as file:
+        return file.read(2048)
+
+
+FILES = {"guests/hostile": "build/guests/hostile.bin", "guests/short": short_kernel,
+         "guests/bigrd": lambda: bytes(16 << 20)}
+
+REFUSED = (
+    ("missing", r"nothere.*not on the boot volume"),
+    ("truncated", r"short.*truncated"),
+    ("notbz", r"plinth\.ini.*not a"),
+    ("bigrd", r"bigrd.*(does not fit|larger|too)"),
+    ("bigmem", r"900|921600"),
+)
+
+FINISHED = ("holes", "ports", "msrs")
+
+
+def one_line(text):
+    return len([line for line in text.strip().split("\n") if line]) == 1
+
+
+def check_refused(run):
+    for name, pattern in REFUSED:
+        text = run.command("start " + name)
+        run.check(f"{name}: refused in one clear line", one_line(text) and re.search(pattern, text), text)
+
+
+def check_finished(run):
+    """Guests that do odd things get what hardware would give, and a line in the log."""
+    for name in FINISHED:
+        run.type(f"start {name} -c\r")
+        verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)")
+        run.check(f"{name}: as on hardware", verdict.group(1) == b"ok", verdict.group(0))
+        run.expect(r"plinth> $")
+        log = run.command("dmesg")
+        run.check(f"{name}: a line in the log", re.search(rf"VM {name}: .*(nothing|unknown|no such)", log), log[-600:])
+
+
+def check_died(run, name, words):
+    run.command("start " + name)
+    for _ in range(20):
+        listing = run.command("list")
+        if re.search(rf"{name}\s+crashed", listing):
+            break
+    run.check(f"{name}: shown as crashed", re.search(rf"{name}\s+crashed", listing), listing)
+    log = run.command("dmesg")
+    for word in words:
+        run.check(f"{name}: the report has {word}", re.search(word, log), log[-1500:])
+
+
+def check_spin(run):
+    run.command("start spin")
+    run.check("spin: the console answers meanwhile", re.search(r"spin\s+running", run.command("list")))
+    run.command("stop spin")
+    run.check("spin: it can be stopped", re.search(r"spin\s+stopped", run.command("list")))
+
+
+def bad_input(run):
+    run.boot()
+    check_refused(run)
+    check_finished(run)
+    check_died(run, "triple", ["triple fault", "rip", "code at rip", "last exits"])
+    check_died(run, "runhole", ["VM runhole died", "rip"])
+    check_spin(run)
+
+
+@scenario("bad-input", Machine("", emulator="bochs", model="tigerlake"), Image(INI, FILES))
+def bad_input_one_cpu(run):
+    bad_input(run)
+
+
+@scenario("bad-input-2cpus", Machine("", emulator="bochs", cpus=2), Image(INI, FILES))
+def bad_input_two_cpus(run):
+    bad_input(run)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""What exits cost on Bochs, where a TSC tick is one executed instruction: paths may not get longer than LIMITS."""
+
+import re
+
+from emulator import Machine
+from scenario import LINUX_FILES, Image, scenario
+
+MODEL = "corei7_haswell_4770"
+BENCH_SECONDS = 300
+LINUX_SECONDS = 400
+
+# At 9600 baud, which is the kernel's default, the bare machine would mostly wait for its UART.
+LINUX_CMDLINE = "console=ttyS0,115200"
+
+INI = f"""
+[vm bench]
+kernel = \\guests\\bench
+initrd = \\guests\\benchdata
+memory = 128M
+pages  = 4K
+[vm linuxbench]
+kernel = \\guests\\vmlinuz
+initrd = \\guests\\initrd-bench.gz
+cmdline = {LINUX_CMDLINE}
+memory = 256M
+"""
+
+# Memory that has backing before the guest touches it: an initrd of 1100 pages.
+FILES = dict(LINUX_FILES)
+FILES.update({"guests/bench": "build/guests/bench.bin", "guests/benchdata": lambda: bytes(1100 * 4096),
+              "guests/initrd-bench.gz": "build/guests/initrd-bench.gz"})
+IMAGE = Image(INI, FILES)
+
+# Instructions, median of 1001, as the guest sees them.
+LIMITS = {
+    "cpuid": 250,
+    "rdmsr-trapped": 300,
+    "hypercall": 250,
+    "port-write": 400,
+    "port-read": 400,
+    "mmio-write": 900,
+    "mmio-read": 900,
+    "fault-backed": 800,
+    "fault-first-touch": 1500,
+    "self-ipi-hlt": 1500,
+    "timer-late-hlt": 2500,
+}
+EMPTY = 2  # rdtsc; mov; rdtsc: shows that the emulator counts as it should
+
+
+def machine():
+    return Machine("", emulator="bochs", model=MODEL, memory=1024)
+
+
+def measure(run):
+    """Runs the bench guest; returns {operation: (median, least, most)}."""
+    run.type("start bench -c\r")
+    verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)", BENCH_SECONDS)
+    run.check("the bench guest finished", verdict.group(1) == b"ok", verdict.group(0))
+    run.expect(r"plinth> $")
+    found = re.findall(rb"bench: ([\w-]+) (\d+) (\d+) (\d+)", bytes(run.emulator.transcript))
+    return {name.decode(): tuple(int(n) for n in figures) for name, *figures in found}
+
+
+def measure_linux(run):
+    """Boots Linux with guestbench as /init; returns {figure: ticks}."""
+    run.type("start linuxbench -c\r")
+    run.expect(r"plinth> $", LINUX_SECONDS)
+    return linux_figures(bytes(run.emulator.transcript))
+
+
+def linux_figures(transcript):
+    return {name.decode(): int(ticks)
+            for name, ticks in re.findall(rb"bench: ([\w-]+) (\d+)\r?\n", transcript)}
+
+
+@scenario("bench-exits", machine(), IMAGE)
+def bench_exits(run):
+    run.boot()
+    figures = measure(run)
+    run.check("an empty measurement costs 2", figures.get("empty", (0,))[0] == EMPTY, figures)
+    for name, limit in LIMITS.items():
+        median = figures.get(name, (None,))[0]
+        run.check(f"{name} costs at most {limit}", median is not None and median <= limit, median)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""Debian's kernel as a guest, from the console to its shell and back, on the CPUs and boot media that Bochs offers."""
+
+import re
+
+from emulator import Machine
+from scenario import LINUX_FILES, Image, scenario
+
+LINUX_SECONDS = 400
+RESTARTS = 5
+IMAGE = Image("guests/plinth.ini", LINUX_FILES)
+# Lines of the guest's kernel log at level "warning" or worse that come on bare PCs as well.
+EXPECTED_WARNINGS = ()
+
+
+def free_memory(run):
+    """Bytes free, as `mem` says."""
+    text = run.command("mem")
+    found = re.search(r"free\s+(\d+) KiB", text)
+    run.check("mem shows free memory", found, text)
+    return int(found.group(1)) if found else 0
+
+
+def start_linux(run):
+    run.type("start linux -c\r")
+    run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
+    run.expect(r"/ # $", LINUX_SECONDS)
+
+
+def power_off_linux(run):
+    run.type("poweroff\r")
+    run.expect(r"plinth> $", LINUX_SECONDS)
+
+
+def check_inside(run):
+    run.check("uname names Debian's kernel", "cloud-amd64" in run.guest_command("uname -r"))
+    run.check("arithmetic", "42" in run.guest_command("echo $((6 * 7))"))
+    cpuinfo = run.guest_command("cat /proc/cpuinfo")
+    run.check("the hypervisor bit shows", "hypervisor" in cpuinfo, cpuinfo)
+    clock = run.guest_command("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
+    run.check("the clock is paravirtual or the TSC", "kvm-clock" in clock or "tsc" in clock, clock)
+    memory = run.guest_command("head -1 /proc/meminfo")
+    run.check("memory is near 256 MiB", re.search(r"MemTotal:\s+2[0-9]{5} kB", memory), memory)
+    warnings = run.guest_command("dmesg -r | grep '^<[0-4]>'; echo end")
+    left = [line for line in warnings.split("\n")
+            if line.startswith("<") and not any(e in line for e in EXPECTED_WARNINGS)]
+    run.check("the guest's log has no warning", not left, "\n".join(left))
+
+
+def check_console(run):
+    listing = run.command("list")
+    run.check("list shows the VM running", re.search(r"linux\s+running", listing), listing)
+    stats = run.command("stats linux")
+    run.check("stats counts port accesses", re.search(r"\bio\s+\d+", stats), stats)
+    trace = run.command("trace linux 5")
+    run.check("trace shows exits with RIP", len(re.findall(r"[0-9a-f]{16}", trace)) >= 5, trace)
+    info = run.command("info linux")
+    run.check("info names the engine", "vmx" in info, info)
+
+
+def check_commands(run):
+    for name in ("help", "cpus", "version", "dmesg", "mem", "log linux"):
+        text = run.command(name)
+        run.check(f"{name} prints something", len(text.strip()) > 20, text)
+    unknown = run.command("strat linux")
+    run.check("an unknown command gets a suggestion", "start" in unknown, unknown)
+    missing = run.command("start nobody")
+    run.check("an unknown VM is named", "nobody" in missing, missing)
+    run.type("sta\t")
+    run.expect(r"stat?")
+    run.type("\x15")
+    run.type("\x1b[A")
+    run.expect(r"start nobody")
+    run.type("\x15\r")
+    run.expect(r"plinth> $")
+
+
+def check_sizes(run):
+    text = run.command("mem")
+    image = re.search(r"image\s+(\d+) KiB", text)
+    core = re.search(r"core\s+(\d+) KiB", text)
+    run.check("the core's image is under 512 KiB", image and int(image.group(1)) < 512, text)
+    run.check("the core's memory is under 8 MiB", core and int(core.group(1)) < 8192, text)
+
+
+def linux_full(run):
+    run.boot()
+    check_commands(run)
+    check_sizes(run)
+    start_linux(run)
+    check_inside(run)
+    run.leave_guest()
+    check_console(run)
+    run.type("console linux\r")
+    run.expect(r"/ # $")
+    power_off_linux(run)
+    run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
+
+
+def linux_restarts(run):
+    """Start and stop again and again: everything is given back."""
+    run.boot()
+    before = None
+    for _ in range(RESTARTS):
+        start_linux(run)
+        power_off_linux(run)
+        free = free_memory(run)
+        before = free if before is None else before
+        run.check("as much memory is free as after the first run", free == before, f"{before} {free}")
+    start_linux(run)
+    run.type("reboot\r")
+    run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
+    run.check("reboot inside restarts the guest", True)
+    run.leave_guest()
+    run.command("stop linux")
+    run.check("stop stops it", re.search(r"linux\s+stopped", run.command("list")))
+    run.check("nothing is lost by a stop", free_memory(run) == before)
+
+
+def linux_short(run):
+    run.boot()
+    start_linux(run)
+    run.check("a command inside answers", "42" in run.guest_command("echo $((6 * 7))"))
+    power_off_linux(run)
+    run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
+    run.type("poweroff\r")
+    run.emulator.wait(60)
+    run.check("poweroff ends the machine", True)
+
+
+@scenario("linux-tigerlake-disk", Machine("", emulator="bochs", model="tigerlake"), IMAGE)
+def linux_tigerlake(run):
+    linux_full(run)
+
+
+@scenario("linux-skylake-usb-2cpus",
+          Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2, usb=True), IMAGE)
+def linux_skylake_usb(run):
+    linux_full(run)
+
+
+@scenario("linux-restarts", Machine("", emulator="bochs", model="corei7_skylake_x"), IMAGE)
+def linux_again(run):
+    linux_restarts(run)
+
+
+@scenario("linux-tigerlake-2cpus", Machine("", emulator="bochs", model="tigerlake", cpus=2), IMAGE)
+def linux_tigerlake_smp(run):
+    linux_short(run)

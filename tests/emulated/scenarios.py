@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+"""Every scenario module; importing one registers its scenarios."""
+
+import bad_input  # noqa: F401
+import exit_costs  # noqa: F401
+import linux  # noqa: F401
+import no_engine  # noqa: F401

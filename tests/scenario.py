@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""The frame of the emulated tests: a scenario is one image, one machine, and a function that talks to its console.
+
+    @scenario("linux-boot", Machine(image="", model="tigerlake"), Image("guests/plinth.ini"))
+    def linux_boot(run):
+        run.boot()
+        run.check("list shows the VM", "linux" in run.command("list"))
+
+Every check counts. A scenario that stops early (what it waited for did not come) counts one failure, so that
+silence is an error; a scenario in which no check ran has failed too.
+"""
+
+import dataclasses
+import os
+import re
+import subprocess
+import time
+
+from emulator import Emulator, EmulatorError, Machine
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, "build")
+PROMPT = r"plinth> "
+BOOT_SECONDS = 240
+COMMAND_SECONDS = 60
+CTRL_RIGHT_BRACKET = "\x1d"
+
+SCENARIOS = []
+
+
+@dataclasses.dataclass
+class Image:
+    ini: str  # a path, or the text itself if it has more than one line
+    files: dict = dataclasses.field(default_factory=dict)  # name on the volume: path, or a function that gives bytes
+
+
+LINUX_FILES = {"guests/vmlinuz": "build/guests/vmlinuz", "guests/initrd.gz": "build/guests/initrd.gz"}
+
+
+@dataclasses.dataclass
+class Scenario:
+    name: str
+    machine: Machine
+    image: Image
+    body: object
+    quick: bool = False
+
+
+def scenario(name, machine, image, quick=False):
+    def register(body):
+        SCENARIOS.append(Scenario(name, machine, image, body, quick))
+        return body
+    return register
+
+
+def _write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def build_image(name, image):
+    """Makes build/tests/NAME.img and returns its path."""
+    folder = os.path.join(BUILD, "tests", name)
+    os.makedirs(folder, exist_ok=True)
+    ini = os.path.join(ROOT, image.ini) if "\n" not in image.ini else \
+        _write(os.path.join(folder, "plinth.ini"), image.ini.encode())
+    pairs = []
+    for number, (target, source) in enumerate(image.files.items()):
+        path = _write(os.path.join(folder, f"file{number}"), source()) if callable(source) \
+            else os.path.join(ROOT, source)
+        pairs.append(f"{target}={path}")
+    output = os.path.join(BUILD, "tests", name + ".img")
+    subprocess.run([os.path.join(ROOT, "boot/mkimage"), output, os.path.join(BUILD, "BOOTX64.EFI"),
+                    os.path.join(BUILD, "core.elf"), ini, *pairs], check=True)
+    return output
+
+
+class Run:
+    """One scenario on its machine: the console, and the checks made so far."""
+
+    def __init__(self, name, emulator):
+        self.name = name
+        self.emulator = emulator
+        self.passed = []
+        self.failed = []
+
+    def check(self, what, condition, shown=""):
+        (self.passed if condition else self.failed).append(what)
+        if not condition:
+            print(f"FAIL {self.name}: {what}\n     {str(shown).strip()}", flush=True)
+        return condition
+
+    def expect(self, pattern, timeout=COMMAND_SECONDS):
+        return self.emulator.expect(pattern, timeout)
+
+    def type(self, text):
+        """As a person types: the line is a UART with a 16-byte FIFO."""
+        for start in range(0, len(text), 8):
+            self.emulator.send(text[start:start + 8])
+            time.sleep(0.02)
+
+    def boot(self):
+        self.expect(PROMPT, BOOT_SECONDS)
+
+    def command(self, text, timeout=COMMAND_SECONDS):
+        """Types a command at Plinth's prompt and returns what it printed, as lines in one string."""
+        self.type(text + "\r")
+        match = self.expect(r"\r?\n(?s:(.*?))" + PROMPT + "$", timeout)
+        return clean(match.group(1))
+
+    def guest_command(self, text, prompt=r"/ # ", timeout=COMMAND_SECONDS):
+        """The same at the shell of a Linux guest."""
+        self.type(text + "\r")
+        return clean(self.expect(r"\r?\n(?s:(.*?))" + prompt + "$", timeout).group(1))
+
+    def leave_guest(self):
+        self.type(CTRL_RIGHT_BRACKET)
+        self.expect(PROMPT)
+
+
+def clean(data):
+    text = data.decode("latin-1").replace("\r", "")
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def execute(item):
+    """Runs one scenario. Returns (name, passed, failed, seconds)."""
+    started = time.monotonic()
+    run = Run(item.name, None)
+    try:
+        path = build_image(item.name, item.image)
+        with Emulator(dataclasses.replace(item.machine, image=path)) as emulator:
+            run.emulator = emulator
+            try:
+                item.body(run)
+            finally:
+                _write(os.path.join(BUILD, "tests", item.name + ".log"), bytes(emulator.transcript))
+    except (EmulatorError, subprocess.CalledProcessError, OSError) as error:
+        run.check(f"stopped early: {error}", False)
+    if not run.passed and not run.failed:
+        run.check("made a check", False)
+    return item.name, len(run.passed), len(run.failed), time.monotonic() - started
