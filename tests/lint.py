@@ -94,7 +94,8 @@ def check_headers(files):
     for path in headers:
         if any(mark in read(path) for mark in HEADERS_OF_OTHERS):
             continue
-        run = subprocess.run(['gcc', *HEADER_FLAGS, path], cwd=ROOT, capture_output=True, text=True)
+        run = subprocess.run(['gcc', *HEADER_FLAGS, '-'], cwd=ROOT, capture_output=True, text=True,
+                             input=f'#include "{path}"\n')
         if run.returncode != 0:
             first = next((l for l in run.stderr.split('\n') if 'error' in l), run.stderr.strip())
             yield f'{path}:1: does not compile alone: {first}'

@@ -109,7 +109,7 @@ class Run:
         match = self.expect(r"\r?\n(?s:(.*?))" + PROMPT + "$", timeout)
         return clean(match.group(1))
 
-    def guest_command(self, text, prompt=r"/ # ", timeout=COMMAND_SECONDS):
+    def guest_command(self, text, prompt=r"/ # (?:\x1b\[6n)?", timeout=COMMAND_SECONDS):
         """The same at the shell of a Linux guest."""
         self.type(text + "\r")
         return clean(self.expect(r"\r?\n(?s:(.*?))" + prompt + "$", timeout).group(1))

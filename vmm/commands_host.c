@@ -36,7 +36,9 @@ static void print_core(const struct frame_counts *counts)
     host_print("The core:\n");
     print_bytes("code", (u64)(core_text_end - core_text_start));
     print_bytes("constants", (u64)(core_rodata_end - core_rodata_start));
-    print_bytes("data", (u64)(core_end - core_data_start));
+    print_bytes("data", (u64)(core_data_end - core_data_start));
+    print_bytes("image: these three", (u64)(core_data_end - core_text_start));
+    print_bytes("data that starts as zero", (u64)(core_end - core_data_end));
     print_bytes("heap, in use", heap_bytes());
     print_bytes("heap, frames held", heap_footprint());
     print_bytes("frame table", counts->table_bytes);

@@ -8,6 +8,7 @@
 extern u8 core_text_start[], core_text_end[];     // read, execute
 extern u8 core_rodata_start[], core_rodata_end[]; // read
 extern u8 core_data_start[], core_end[];          // read, write
+extern u8 core_data_end[];                        // what follows is zero and not in the file
 
 // The page below the booting CPU's stack: leave it unmapped.
 extern u8 core_boot_stack_guard[];

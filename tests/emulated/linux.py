@@ -7,6 +7,7 @@ from emulator import Machine
 from scenario import LINUX_FILES, Image, scenario
 
 LINUX_SECONDS = 400
+GUEST_PROMPT = r"/ # (\x1b\[6n)?$"  # busybox asks the terminal where its cursor is
 RESTARTS = 5
 IMAGE = Image("guests/plinth.ini", LINUX_FILES)
 # Lines of the guest's kernel log at level "warning" or worse that come on bare PCs as well.
@@ -24,7 +25,7 @@ def free_memory(run):
 def start_linux(run):
     run.type("start linux -c\r")
     run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
-    run.expect(r"/ # $", LINUX_SECONDS)
+    run.expect(GUEST_PROMPT, LINUX_SECONDS)
 
 
 def power_off_linux(run):
@@ -77,8 +78,8 @@ def check_commands(run):
 
 def check_sizes(run):
     text = run.command("mem")
-    image = re.search(r"image\s+(\d+) KiB", text)
-    core = re.search(r"core\s+(\d+) KiB", text)
+    image = re.search(r"image: these three\s+(\d+) KiB", text)
+    core = re.search(r"\bcore\s+(\d+) KiB", text)
     run.check("the core's image is under 512 KiB", image and int(image.group(1)) < 512, text)
     run.check("the core's memory is under 8 MiB", core and int(core.group(1)) < 8192, text)
 
@@ -92,7 +93,7 @@ def linux_full(run):
     run.leave_guest()
     check_console(run)
     run.type("console linux\r")
-    run.expect(r"/ # $")
+    run.expect(GUEST_PROMPT)
     power_off_linux(run)
     run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
 
