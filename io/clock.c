@@ -37,7 +37,8 @@ static void timer_insert(struct io_clock *clock, struct io_timer *timer)
 
 void io_timer_arm(struct io_clock *clock, struct io_timer *timer, u64 deadline)
 {
-    list_remove(&timer->node);
+    if (io_timer_armed(timer))
+        list_remove(&timer->node);
     timer->deadline = deadline;
     if (deadline != ~0ull)
         timer_insert(clock, timer);

@@ -31,11 +31,6 @@ static void vector_clear(u32 *words, u32 *summary, u8 vector)
         *summary &= ~(1u << vector / 32);
 }
 
-static bool vector_test(const u32 *words, u8 vector)
-{
-    return words[vector / 32] >> vector % 32 & 1;
-}
-
 static u32 priority_class(u32 vector)
 {
     return vector & LAPIC_PRIORITY_CLASS;
@@ -206,8 +201,9 @@ void lapic_lint0_write(struct lapic *lapic, u32 value)
 
 // --- end of interrupt ---
 
-static void level_eoi(struct lapic *lapic, u8 vector)
+static COLD void level_eoi(struct lapic *lapic, u8 vector)
 {
+    ppr_update(lapic);
     u32 *lint0 = &lapic->lvt[LVT_LINT0];
     if ((*lint0 & LVT_REMOTE_IRR) && (*lint0 & LVT_VECTOR) == vector) {
         *lint0 &= ~LVT_REMOTE_IRR;
@@ -219,14 +215,16 @@ static void level_eoi(struct lapic *lapic, u8 vector)
 
 void lapic_eoi(struct lapic *lapic)
 {
-    int highest = vectors_highest(lapic->isr, lapic->isr_words);
-    if (highest < 0)
+    if (!lapic->isr_words)
         return;
-    u8 vector = (u8)highest;
-    vector_clear(lapic->isr, &lapic->isr_words, vector);
-    ppr_update(lapic);
-    if (unlikely(vector_test(lapic->tmr, vector)))
-        level_eoi(lapic, vector);
+    unsigned word = bit_highest(lapic->isr_words), bit = bit_highest(lapic->isr[word]);
+    lapic->isr[word] &= ~(1u << bit);
+    if (!lapic->isr[word])
+        lapic->isr_words &= ~(1u << word);
+    if (unlikely(lapic->tmr[word] >> bit & 1))
+        level_eoi(lapic, (u8)(word * 32 + bit));
+    else
+        ppr_update(lapic);
 }
 
 // --- life ---

@@ -272,24 +272,36 @@ static bool register_write_x2apic(struct lapic *lapic, u32 msr, u64 value)
     return true;
 }
 
-// The registers that a busy guest writes come first.
-bool lapic_msr_write(struct lapic *lapic, u32 msr, u64 value)
+static __attribute__((noinline)) bool msr_write_other(struct lapic *lapic, u32 msr, u64 value)
 {
-    if (msr == LAPIC_MSR_TSC_DEADLINE) {
-        lapic_timer_deadline_write(lapic, value);
-        return true;
-    }
     if (msr == LAPIC_MSR_BASE)
         return base_write(lapic, value);
     if (!lapic_is_x2apic(lapic))
         return false;
-    if (msr == LAPIC_MSR(LAPIC_EOI) && value == 0) {
-        lapic_eoi(lapic);
-        return true;
-    }
     if (msr == LAPIC_MSR(LAPIC_ICR))
         return icr_write_x2apic(lapic, value);
     return register_write_x2apic(lapic, msr, value);
+}
+
+static bool is_plain_self_ipi(const struct lapic *lapic, u64 value)
+{
+    return value >= LAPIC_VECTOR_FIRST && value <= ICR_VECTOR && lapic_is_software_enabled(lapic);
+}
+
+// What a busy guest writes, by the shortest way; the table has these registers too, for the faults
+// and errors.
+bool lapic_msr_write(struct lapic *lapic, u32 msr, u64 value)
+{
+    if (msr == LAPIC_MSR_TSC_DEADLINE)
+        lapic_timer_deadline_write(lapic, value);
+    else if (msr == LAPIC_MSR(LAPIC_EOI) && value == 0 && lapic_is_x2apic(lapic))
+        lapic_eoi(lapic);
+    else if (msr == LAPIC_MSR(LAPIC_SELF_IPI) && is_plain_self_ipi(lapic, value) &&
+             lapic_is_x2apic(lapic))
+        lapic_raise(lapic, (u8)value, false);
+    else
+        return msr_write_other(lapic, msr, value);
+    return true;
 }
 
 // --- firmware's part ---

@@ -117,8 +117,8 @@ static void deadline_arm(struct lapic *lapic)
         lapic_lvt_deliver(lapic, LVT_TIMER);
         return;
     }
-    u64 wait = deadline - tsc;
-    io_timer_arm(lapic->clock, &lapic->timer, wait < ~0ull - now ? now + wait : ~0ull);
+    u64 ticks = deadline - lapic->tsc_adjust; // below now: past the end of the clock
+    io_timer_arm(lapic->clock, &lapic->timer, ticks < now ? ~0ull : ticks);
 }
 
 void lapic_timer_deadline_write(struct lapic *lapic, u64 value)

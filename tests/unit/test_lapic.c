@@ -130,6 +130,11 @@ static void x2apic_all(void)
         CHECK(wrm(i, LAPIC_MSR_BASE, cpus[i].base_msr | LAPIC_BASE_EXTD));
 }
 
+static bool vector_test(const u32 *words, u8 vector)
+{
+    return words[vector / 32] >> vector % 32 & 1;
+}
+
 static bool in_irr(unsigned cpu, u8 vector)
 {
     return vector_test(cpus[cpu].irr, vector);
