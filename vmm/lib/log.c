@@ -18,15 +18,15 @@ static struct {
     enum log_level threshold;
     void (*sink)(enum log_level level, const char *line);
     u64 (*clock)(void);
-    char ring[LOG_RING];
 } log_state = {.threshold = LOG_INFO};
+static char ring[LOG_RING]; // apart: it starts as zero and so is not in the image
 
 static const char *const level_prefixes[] = {
     [LOG_ERROR] = "error: ", [LOG_WARN] = "warning: ", [LOG_INFO] = "", [LOG_DEBUG] = "debug: "};
 
 static char *ring_at(u64 position)
 {
-    return &log_state.ring[position % LOG_RING];
+    return &ring[position % LOG_RING];
 }
 
 static void ring_drop_oldest(void)
