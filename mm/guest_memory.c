@@ -226,6 +226,7 @@ static void contents_release(struct guest_memory *gm)
     for (unsigned i = 0; i < gm->slot_count; i++)
         slot_release(&gm->slots[i]);
     gm->backed = 0;
+    gm->generation++;
 }
 
 void guest_memory_clear(struct guest_memory *gm)

@@ -39,6 +39,7 @@ struct guest_memory {
     enum guest_pages pages;
     u64 limit;         // bytes of RAM slots together
     u64 backed;        // bytes backed by frames now
+    u64 generation;    // changes when pages lose their backing: host addresses are stale then
     u64 mapped_faults; // stage-2 faults that found backing
     u64 filled_faults; // stage-2 faults that had to fill
 };

@@ -10,11 +10,15 @@
 
 typedef enum exit_action (*instruction)(struct emulation *);
 
-static bool map(struct emulation *e, unsigned access, struct emulation_operand *m)
+static inline bool map(struct emulation *e, unsigned access, struct emulation_operand *m)
 {
     const struct insn *i = e->insn;
     unsigned size = i->to.kind == INSN_OPERAND_MEMORY ? i->to.size : i->from.size;
-    return emulation_map(e, i->segment, emulation_offset(e), size, access, 0, m);
+    u64 offset = emulation_offset(e);
+    if (likely(e->paging.code64 && i->segment < SEG_FS &&
+               emulation_map_exit(e, offset, size, access, m)))
+        return true;
+    return emulation_map(e, i->segment, offset, size, access, 0, m);
 }
 
 static void flags_write(struct emulation *e, u64 flags)

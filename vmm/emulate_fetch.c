@@ -6,7 +6,6 @@
 #include "mm/heap.h"
 
 #define CACHE_ENTRIES 64
-#define MEMO_EMPTY    1
 #define TEXT_MAX      96
 
 // An instruction's bytes as two words; those after its end are 0.
@@ -18,7 +17,11 @@ union code {
 struct cache_entry {
     gva_t gva;
     union code code, mask;
-    struct insn insn; // length 0: empty
+    struct insn insn;
+    // How it was reached; hva null: not by 4- or 5-level paging, or not within one page.
+    const u8 *hva;
+    u64 cr3, generation;
+    struct guest_path path;
 };
 
 static struct cache_entry *cache_slot(struct vcpu *vcpu, gva_t gva)
@@ -35,38 +38,58 @@ void emulate_destroy(struct vcpu *vcpu)
     vcpu->decode_cache = NULL;
 }
 
-static bool cache_hit(const struct cache_entry *c, gva_t gva, unsigned mode, const union code *code,
-                      unsigned count)
+static bool same_code(const struct cache_entry *c, const union code *code)
 {
-    u64 differs = ((code->words[0] ^ c->code.words[0]) & c->mask.words[0]) |
-                  ((code->words[1] ^ c->code.words[1]) & c->mask.words[1]);
-    return c->gva == gva && c->insn.mode_bits == mode && !differs && c->insn.length <= count;
+    return !((code->words[0] ^ c->code.words[0]) & c->mask.words[0]) &&
+           !((code->words[1] ^ c->code.words[1]) & c->mask.words[1]);
 }
 
-static void cache_fill(struct cache_entry *c, gva_t gva, const union code *code,
-                       const struct insn *insn)
+static bool same_place(const struct emulation *e, const struct cache_entry *c, gva_t gva)
+{
+    return c->gva == gva && c->insn.mode_bits == e->paging.code_bits;
+}
+
+// The same instruction, reached over the same entries with the same CR3. That the fetch is
+// permitted, the hardware saw.
+static bool cache_hit(const struct emulation *e, const struct cache_entry *c, gva_t gva)
+{
+    union code code;
+    if (!same_place(e, c, gva) || !c->hva || c->generation != e->vcpu->vm->memory.generation ||
+        c->cr3 != vcpu_reg(e->vcpu, REG_CR3) || !guest_path_holds(&c->path))
+        return false;
+    __builtin_memcpy(&code, c->hva, sizeof(code));
+    return same_code(c, &code);
+}
+
+static void cache_fill(struct emulation *e, struct cache_entry *c, gva_t gva,
+                       const union code *code)
 {
     c->gva = gva;
-    c->insn = *insn;
-    memset(&c->mask, 0, sizeof(c->mask));
-    memset(c->mask.bytes, -1, insn->length);
+    c->insn = e->decoded;
     c->code = *code;
+    memset(&c->mask, 0, sizeof(c->mask));
+    memset(c->mask.bytes, -1, e->decoded.length);
 }
 
-// Code that lies on one page; 0 bytes if the page is no RAM.
-static bool fetch_page(struct emulation *e, gva_t gva, u8 *to, unsigned *count)
+static void cache_place(struct emulation *e, struct cache_entry *c, const u8 *hva)
+{
+    c->hva = guest_paging_path(&e->paging, c->gva, &c->path) ? hva : NULL;
+    c->cr3 = vcpu_reg(e->vcpu, REG_CR3);
+    c->generation = e->vcpu->vm->memory.generation;
+}
+
+// Code that lies on one page: at *hva, which is null if the page is no RAM.
+static bool fetch_page(struct emulation *e, gva_t gva, u8 *to, unsigned *count, const u8 **hva)
 {
     gpa_t gpa;
     u32 error;
-    if (unlikely(!guest_paging_walk(&e->paging, gva, PAGE_EXECUTE, &gpa, &error)))
+    if (!guest_paging_walk(&e->paging, gva, PAGE_EXECUTE, &gpa, &error))
         return emulation_page_fault(e->exit, gva, error);
     u64 length = MIN((u64)*count, PAGE_SIZE - (gva & PAGE_MASK));
-    const void *hva = guest_memory_hva(&e->vcpu->vm->memory, gpa, &length);
-    *count = hva ? (unsigned)MIN((u64)*count, length) : 0;
-    if (likely(*count == sizeof(union code)))
-        __builtin_memcpy(to, hva, sizeof(union code));
-    else if (hva)
-        memcpy(to, hva, *count);
+    *hva = guest_memory_hva(&e->vcpu->vm->memory, gpa, &length);
+    *count = *hva ? (unsigned)MIN((u64)*count, length) : 0;
+    if (*hva)
+        memcpy(to, *hva, *count);
     return true;
 }
 
@@ -81,10 +104,11 @@ static bool decode(struct emulation *e, gva_t gva, union code *code, unsigned co
                    enum exit_action *action)
 {
     unsigned mode = e->paging.code_bits, more = sizeof(*code) - count;
+    const u8 *hva;
     if (insn_decode(code->bytes, count, mode, &e->decoded))
         return true;
     if (more) {
-        if (!fetch_page(e, gva + count, code->bytes + count, &more)) {
+        if (!fetch_page(e, gva + count, code->bytes + count, &more, &hva)) {
             *action = ACTION_FAULT;
             return false;
         }
@@ -97,45 +121,46 @@ static bool decode(struct emulation *e, gva_t gva, union code *code, unsigned co
     return false;
 }
 
-// The exit's own translation holds for this instruction: the hardware just made it.
-static void memos_init(struct emulation *e)
-{
-    const struct vm_exit *exit = e->exit;
-    e->memos[0].page = e->memos[1].page = MEMO_EMPTY;
-    if (exit->kind != EXIT_MEMORY || !exit->memory.gva_valid || exit->memory.walk)
-        return;
-    unsigned access = exit->memory.access;
-    if (access & PAGE_WRITE)
-        access |= PAGE_READ;
-    e->memos[0] = (struct emulation_memo){.page = exit->memory.gva & ~PAGE_MASK,
-                                          .gpa = exit->memory.gpa & ~PAGE_MASK,
-                                          .access = access};
-}
-
-bool emulation_begin(struct emulation *e, struct vcpu *vcpu, struct vm_exit *exit,
-                     enum exit_action *action)
+static COLD bool fetch(struct emulation *e, struct cache_entry *slot, gva_t gva,
+                       enum exit_action *action)
 {
     union code code = {{0, 0}};
     unsigned count = sizeof(code);
-    e->vcpu = vcpu;
-    e->exit = exit;
-    guest_paging_read(vcpu, &e->paging);
-    memos_init(e);
-    gva_t gva = code_address(e);
-    if (unlikely(!fetch_page(e, gva, code.bytes, &count))) {
+    const u8 *hva;
+    guest_paging_complete(&e->paging);
+    if (!fetch_page(e, gva, code.bytes, &count, &hva)) {
         *action = ACTION_FAULT;
         return false;
     }
-    struct cache_entry *slot = cache_slot(vcpu, gva);
-    if (likely(slot && cache_hit(slot, gva, e->paging.code_bits, &code, count))) {
+    if (slot && same_place(e, slot, gva) && same_code(slot, &code) && slot->insn.length <= count) {
         e->insn = &slot->insn;
     } else {
         if (!decode(e, gva, &code, count, action))
             return false;
         e->insn = &e->decoded;
         if (slot)
-            cache_fill(slot, gva, &code, e->insn);
+            cache_fill(e, slot, gva, &code);
     }
+    if (slot)
+        cache_place(e, slot, count == sizeof(code) ? hva : NULL);
+    return true;
+}
+
+bool emulation_begin(struct emulation *e, struct vcpu *vcpu, struct vm_exit *exit,
+                     enum exit_action *action)
+{
+    e->vcpu = vcpu;
+    e->exit = exit;
+    guest_paging_begin(vcpu, &e->paging);
+    e->memos[0].page = e->memos[1].page = EMULATION_NOWHERE;
+    bool reported = exit->kind == EXIT_MEMORY && exit->memory.gva_valid;
+    e->reported = reported ? exit->memory.gva : EMULATION_NOWHERE;
+    gva_t gva = code_address(e);
+    struct cache_entry *slot = cache_slot(vcpu, gva);
+    if (likely(slot && cache_hit(e, slot, gva)))
+        e->insn = &slot->insn;
+    else if (!fetch(e, slot, gva, action))
+        return false;
     exit->length = e->insn->length;
     return true;
 }
@@ -145,6 +170,7 @@ enum exit_action emulation_cannot(struct emulation *e)
     union code code = {{0, 0}};
     char text[TEXT_MAX] = "?";
     struct guest_page_fault fault;
+    guest_paging_complete(&e->paging);
     unsigned long long rip = e->exit->rip;
     if (guest_read_virtual(&e->paging, code_address(e), code.bytes, e->insn->length, &fault))
         insn_format(code.bytes, e->insn->length, e->paging.code_bits, rip, text, sizeof(text));

@@ -5,7 +5,6 @@
 #include "vmm/emulation.h"
 #include "arch/x86_64/regs.h"
 #include "vmm/lib/string.h"
-#include "vmm/vm_io.h"
 
 #define SEGMENT_TYPE_RW     BIT(1) // data: writable; code: readable
 #define SEGMENT_TYPE_EXPAND BIT(2) // data: expand-down
@@ -15,7 +14,7 @@
 
 u64 emulation_register_read(struct emulation *e, const struct insn_operand *o)
 {
-    u64 value = vcpu_gpr_read(e->vcpu, o->reg);
+    u64 value = emulation_gpr(e, o->reg);
     if (unlikely(o->high))
         value >>= HIGH_BYTE_SHIFT;
     return value & bytes_mask(o->size);
@@ -39,14 +38,9 @@ void emulation_register_write(struct emulation *e, const struct insn_operand *o,
         register_merge(e->vcpu, o->reg, value, mask);
 }
 
-u64 emulation_address_mask(const struct emulation *e)
-{
-    return bytes_mask(e->insn->address_size);
-}
-
 u64 emulation_address_register(struct emulation *e, unsigned gpr)
 {
-    return vcpu_gpr_read(e->vcpu, gpr) & emulation_address_mask(e);
+    return emulation_gpr(e, gpr) & emulation_address_mask(e);
 }
 
 void emulation_address_register_write(struct emulation *e, unsigned gpr, u64 value)
@@ -55,44 +49,12 @@ void emulation_address_register_write(struct emulation *e, unsigned gpr, u64 val
     register_merge(e->vcpu, gpr, value & mask, mask);
 }
 
-static u64 address_part(struct emulation *e, unsigned reg)
-{
-    if (reg == INSN_REG_NONE)
-        return 0;
-    if (reg == INSN_REG_RIP)
-        return e->exit->rip + e->insn->length;
-    return vcpu_gpr_read(e->vcpu, reg);
-}
-
-u64 emulation_offset(struct emulation *e)
-{
-    const struct insn *i = e->insn;
-    u64 offset = address_part(e, i->base) + (u64)i->displacement;
-    if (i->index != INSN_REG_NONE)
-        offset += address_part(e, i->index) * i->scale;
-    return offset & emulation_address_mask(e);
-}
-
 // --- segmentation ---
 
 static bool segment_fault(struct emulation *e, unsigned segment)
 {
     exit_fault_error(e->exit, segment == SEG_SS ? VECTOR_SS : VECTOR_GP, 0);
     return false;
-}
-
-// 64-bit mode: bases of FS and GS only, no limits, addresses must be canonical.
-static bool linear_64(struct emulation *e, unsigned segment, u64 offset, unsigned size, gva_t *gva)
-{
-    *gva = offset;
-    if (segment == SEG_FS || segment == SEG_GS) {
-        struct segment s;
-        e->vcpu->ops->segment_read(e->vcpu, segment, &s);
-        *gva += s.base;
-    }
-    if (likely(guest_canonical(&e->paging, *gva) && guest_canonical(&e->paging, *gva + size - 1)))
-        return true;
-    return segment_fault(e, segment);
 }
 
 static bool within_limit(const struct segment *s, u64 offset, unsigned size)
@@ -117,17 +79,22 @@ static bool type_allows(struct emulation *e, const struct segment *s, unsigned a
     return !code || rw;
 }
 
-static bool linear(struct emulation *e, unsigned segment, u64 offset, unsigned size,
-                   unsigned access, gva_t *gva)
+// 64-bit mode: bases of FS and GS only, no limits; that the address is canonical is looked at with
+// the translation.
+static inline bool linear(struct emulation *e, unsigned segment, u64 offset, unsigned size,
+                          unsigned access, gva_t *gva)
 {
-    if (likely(e->paging.code64))
-        return linear_64(e, segment, offset, size, gva);
     struct segment s;
+    *gva = offset;
+    if (likely(e->paging.code64 && segment != SEG_FS && segment != SEG_GS))
+        return true;
     e->vcpu->ops->segment_read(e->vcpu, segment, &s);
-    if (!type_allows(e, &s, access) || !within_limit(&s, offset, size))
-        return segment_fault(e, segment);
-    *gva = (u32)(s.base + offset);
-    return true;
+    *gva += s.base;
+    if (e->paging.code64)
+        return true;
+    *gva = (u32)*gva;
+    return (type_allows(e, &s, access) && within_limit(&s, offset, size)) ||
+           segment_fault(e, segment);
 }
 
 // --- paging ---
@@ -142,43 +109,45 @@ bool emulation_page_fault(struct vm_exit *exit, gva_t gva, u32 error)
 
 static bool translate(struct emulation *e, gva_t gva, unsigned access, unsigned memo, gpa_t *gpa)
 {
-    struct emulation_memo *m = &e->memos[memo];
     u32 error;
-    if (m->page == (gva & ~PAGE_MASK) && !(access & ~m->access)) {
-        *gpa = m->gpa | (gva & PAGE_MASK);
-        return true;
-    }
-    if (unlikely(!guest_paging_walk(&e->paging, gva, access, gpa, &error)))
+    if (!guest_paging_walk(&e->paging, gva, access, gpa, &error))
         return emulation_page_fault(e->exit, gva, error);
-    *m = (struct emulation_memo){
+    e->memos[memo] = (struct emulation_memo){
         .page = gva & ~PAGE_MASK, .gpa = *gpa & ~PAGE_MASK, .access = access};
     return true;
 }
 
 // Both pages' faults come before any access, as in the CPU.
+static COLD bool map_walk(struct emulation *e, unsigned segment, gva_t gva, unsigned access,
+                          unsigned memo, struct emulation_operand *o)
+{
+    gva_t next = gva + o->first;
+    guest_paging_complete(&e->paging);
+    if (!e->paging.code64)
+        next = (u32)next;
+    else if (!guest_canonical(&e->paging, gva) || !guest_canonical(&e->paging, gva + o->size - 1))
+        return segment_fault(e, segment);
+    return translate(e, gva, access, memo, &o->gpa[0]) &&
+           (o->first == o->size || translate(e, next, access, memo, &o->gpa[1]));
+}
+
 bool emulation_map(struct emulation *e, unsigned segment, u64 offset, unsigned size,
                    unsigned access, unsigned memo, struct emulation_operand *o)
 {
     gva_t gva;
     if (unlikely(!linear(e, segment, offset, size, access, &gva)))
         return false;
+    if (emulation_map_exit(e, gva, size, access, o))
+        return true;
+    const struct emulation_memo *m = &e->memos[memo];
     u64 room = PAGE_SIZE - (gva & PAGE_MASK);
     o->size = size;
     o->first = (unsigned)MIN(room, (u64)size);
-    if (unlikely(!translate(e, gva, access, memo, &o->gpa[0])))
+    if (likely(m->page == (gva & ~PAGE_MASK) && !(access & ~m->access) && room >= size))
+        o->gpa[0] = m->gpa | (gva & PAGE_MASK);
+    else if (!map_walk(e, segment, gva, access, memo, o))
         return false;
-    gva_t next = gva + o->first;
-    if (!e->paging.code64)
-        next = (u32)next;
-    if (unlikely(o->first < size) && !translate(e, next, access, memo, &o->gpa[1]))
-        return false;
-    // The hardware just said of this page that it is no RAM, for reading (then for writing too) or
-    // for writing.
-    const struct vm_exit *exit = e->exit;
-    bool same = exit->kind == EXIT_MEMORY && o->first == size &&
-                ((o->gpa[0] ^ exit->memory.gpa) & ~PAGE_MASK) == 0;
-    o->device_read = same && !(exit->memory.access & PAGE_WRITE);
-    o->device_write = same;
+    o->device_read = o->device_write = false; // not known
     return true;
 }
 
@@ -240,13 +209,9 @@ static void write_piece(struct emulation *e, gpa_t gpa, unsigned size, const u8 
     }
 }
 
-u64 emulation_read(struct emulation *e, const struct emulation_operand *o)
+u64 emulation_read_any(struct emulation *e, const struct emulation_operand *o)
 {
     u64 value = 0;
-    if (likely(o->device_read)) {
-        vm_mmio_read(e->vcpu, o->gpa[0], o->size, &value);
-        return value & bytes_mask(o->size);
-    }
     u8 bytes[OPERAND_MAX];
     read_piece(e, o->gpa[0], o->first, bytes);
     if (o->first < o->size)
@@ -255,12 +220,8 @@ u64 emulation_read(struct emulation *e, const struct emulation_operand *o)
     return value;
 }
 
-void emulation_write(struct emulation *e, const struct emulation_operand *o, u64 value)
+void emulation_write_any(struct emulation *e, const struct emulation_operand *o, u64 value)
 {
-    if (likely(o->device_write)) {
-        vm_mmio_write(e->vcpu, o->gpa[0], o->size, value & bytes_mask(o->size));
-        return;
-    }
     u8 bytes[OPERAND_MAX];
     memcpy(bytes, &value, o->size);
     write_piece(e, o->gpa[0], o->first, bytes);

@@ -28,7 +28,6 @@
 #define TABLE_INDEX_BITS     9
 #define TABLE32_INDEX_BITS   10
 #define PDPT_REGISTERS_SHIFT 30
-#define LEVELS_MAX           5
 #define WALK_ATTEMPTS        8
 #define SEGMENT_DPL_SHIFT    5
 #define SEGMENT_DPL_MASK     3
@@ -36,46 +35,34 @@
 
 struct walk {
     u64 all, any; // AND and OR of the entries that were used
-    void *entries[LEVELS_MAX];
-    u64 values[LEVELS_MAX];
-    unsigned count;
+    u64 leaf;     // the last of them
     gpa_t gpa;
+    struct guest_path *path; // to be noted down, if not null
 };
 
 enum walk_result { WALK_OK, WALK_NOT_PRESENT, WALK_RESERVED };
 
-static void *entry_hva(const struct guest_paging *p, gpa_t at, u64 size)
+// An entry never crosses a page, so it is contiguous. Null: no RAM.
+static inline void *entry_hva(const struct guest_paging *p, gpa_t at)
 {
-    u64 length = size;
-    void *hva = guest_memory_hva(&p->vcpu->vm->memory, at, &length);
-    return likely(length >= size) ? hva : NULL;
+    u64 length = sizeof(u64);
+    return guest_memory_hva(&p->vcpu->vm->memory, at, &length);
 }
 
-static void walk_note(struct walk *w, void *entry, u64 value)
+static inline void walk_note(struct walk *w, void *entry, u64 value)
 {
-    w->entries[w->count] = entry;
-    w->values[w->count++] = value;
     w->all &= value;
     w->any |= value;
+    w->leaf = value;
+    if (unlikely(w->path != NULL)) {
+        w->path->entries[w->path->count] = entry;
+        w->path->values[w->path->count++] = value;
+    }
 }
 
-static u64 reserved_bits(const struct guest_paging *p, u64 entry, unsigned level)
-{
-    u64 reserved = p->vcpu->gpa_reserved;
-    if (unlikely(!p->no_execute))
-        reserved |= PTE_NO_EXECUTE;
-    if (unlikely(p->levels == 3))
-        reserved |= PTE_PAE_HIGH;
-    if (!(entry & PTE_LARGE))
-        return reserved;
-    if (level == 2)
-        reserved |= PDE_2M_OFFSETS;
-    else if (level == 3)
-        reserved |= PDPTE_1G_OFFSETS;
-    else if (level > 3)
-        reserved |= PTE_LARGE;
-    return reserved;
-}
+// Reserved in an entry with PTE_LARGE, by level.
+static const u64 large_reserved[GUEST_WALK_LEVELS + 1] = {
+    [2] = PDE_2M_OFFSETS, [3] = PDPTE_1G_OFFSETS, [4] = PTE_LARGE, [5] = PTE_LARGE};
 
 // From `level` downwards, entries of 8 bytes.
 static enum walk_result walk_wide(const struct guest_paging *p, struct walk *w, gva_t gva,
@@ -84,17 +71,20 @@ static enum walk_result walk_wide(const struct guest_paging *p, struct walk *w, 
     for (;; level--) {
         unsigned shift = PAGE_SHIFT + (level - 1) * TABLE_INDEX_BITS;
         u64 index = bits_get(gva, shift, TABLE_INDEX_BITS);
-        u64 *entry = entry_hva(p, table + index * sizeof(u64), sizeof(u64));
+        u64 *entry = entry_hva(p, table + index * sizeof(u64));
         if (unlikely(!entry))
             return WALK_RESERVED; // a hole reads as all ones
         u64 value = __atomic_load_n(entry, __ATOMIC_RELAXED);
         if (!(value & PTE_PRESENT))
             return WALK_NOT_PRESENT;
-        if (unlikely(value & reserved_bits(p, value, level)))
+        if (unlikely(value & p->reserved))
             return WALK_RESERVED;
         walk_note(w, entry, value);
         table = value & PTE_ADDRESS;
-        if (level == 1 || (value & PTE_LARGE)) {
+        bool large = level > 1 && (value & PTE_LARGE);
+        if (unlikely(large && (value & large_reserved[level])))
+            return WALK_RESERVED;
+        if (level == 1 || large) {
             w->gpa = (table & ~(BIT(shift) - 1)) | (gva & (BIT(shift) - 1));
             return WALK_OK;
         }
@@ -118,14 +108,14 @@ static enum walk_result walk_32(const struct guest_paging *p, struct walk *w, gv
     for (unsigned level = 2;; level--) {
         unsigned shift = PAGE_SHIFT + (level - 1) * TABLE32_INDEX_BITS;
         u64 index = bits_get(gva, shift, TABLE32_INDEX_BITS);
-        u32 *entry = entry_hva(p, table + index * sizeof(u32), sizeof(u32));
+        u32 *entry = entry_hva(p, table + index * sizeof(u32));
         if (!entry)
             return WALK_RESERVED;
         u64 value = __atomic_load_n(entry, __ATOMIC_RELAXED);
         if (!(value & PTE_PRESENT))
             return WALK_NOT_PRESENT;
         walk_note(w, entry, value);
-        if (level == 2 && (value & PTE_LARGE) && p->large_pages) {
+        if (level == 2 && (value & PTE_LARGE) && (p->cr4 & CR4_PSE)) {
             u64 high = (value >> PDE32_HIGH_SHIFT) & PDE32_HIGH_MASK;
             w->gpa = (value & PDE32_ADDRESS) | high << 32 | (gva & (BIT(shift) - 1));
             bool bad = (value & PDE32_RESERVED) || (w->gpa & p->vcpu->gpa_reserved);
@@ -139,11 +129,12 @@ static enum walk_result walk_32(const struct guest_paging *p, struct walk *w, gv
     }
 }
 
-static enum walk_result walk_tables(const struct guest_paging *p, struct walk *w, gva_t gva)
+static enum walk_result walk_tables(const struct guest_paging *p, struct walk *w, gva_t gva,
+                                    struct guest_path *path)
 {
-    w->all = ~0ull;
-    w->any = 0;
-    w->count = 0;
+    *w = (struct walk){.all = ~0ull, .path = path};
+    if (path)
+        path->count = 0;
     if (likely(p->levels > 3))
         return walk_wide(p, w, gva, p->root & PTE_ADDRESS, p->levels);
     return p->levels == 3 ? walk_pae(p, w, gva) : walk_32(p, w, gva);
@@ -156,11 +147,11 @@ static bool walk_allowed(const struct guest_paging *p, const struct walk *w, uns
     bool user_page = w->all & PTE_USER;
     if (user && !user_page)
         return false;
-    if ((access & PAGE_WRITE) && !(w->all & PTE_WRITABLE) && (user || p->write_protect))
+    if ((access & PAGE_WRITE) && !(w->all & PTE_WRITABLE) && (user || (p->cr0 & CR0_WP)))
         return false;
     if (access & PAGE_EXECUTE)
-        return !(w->any & PTE_NO_EXECUTE) && (user || !user_page || !p->smep);
-    if (likely(user || !user_page || !p->smap))
+        return !(w->any & PTE_NO_EXECUTE) && (user || !user_page || !(p->cr4 & CR4_SMEP));
+    if (likely(user || !user_page || !(p->cr4 & CR4_SMAP)))
         return true;
     return !(access & GUEST_WALK_SYSTEM) && (vcpu_reg(p->vcpu, REG_RFLAGS) & RFLAGS_AC);
 }
@@ -175,31 +166,31 @@ static u32 error_code(const struct guest_paging *p, unsigned access, enum walk_r
         error |= PF_WRITE;
     if (p->user && !(access & GUEST_WALK_SYSTEM))
         error |= PF_USER;
-    if ((access & PAGE_EXECUTE) && ((p->no_execute && p->levels > 2) || p->smep))
+    bool no_execute = (p->efer & EFER_NXE) && p->levels > 2;
+    if ((access & PAGE_EXECUTE) && (no_execute || (p->cr4 & CR4_SMEP)))
         error |= PF_FETCH;
     return (u32)error;
 }
 
 // False: the entry is no longer what was walked.
-static bool entry_set(const struct guest_paging *p, const struct walk *w, unsigned i, u64 bits)
+static bool entry_set(const struct guest_paging *p, void *entry, u64 value, u64 bits)
 {
-    if ((w->values[i] & bits) == bits)
+    if ((value & bits) == bits)
         return true;
     if (p->levels == 2) {
-        u32 old = (u32)w->values[i];
-        return __atomic_compare_exchange_n((u32 *)w->entries[i], &old, old | (u32)bits, false,
+        u32 old = (u32)value;
+        return __atomic_compare_exchange_n((u32 *)entry, &old, old | (u32)bits, false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     }
-    u64 old = w->values[i];
-    return __atomic_compare_exchange_n((u64 *)w->entries[i], &old, old | bits, false,
-                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n((u64 *)entry, &value, value | bits, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_RELAXED);
 }
 
-static COLD bool mark_used(const struct guest_paging *p, const struct walk *w, bool write)
+static bool path_mark(const struct guest_paging *p, const struct guest_path *path, bool write)
 {
-    for (unsigned i = 0; i < w->count; i++) {
-        u64 bits = PTE_ACCESSED | (write && i == w->count - 1 ? PTE_DIRTY : 0);
-        if (!entry_set(p, w, i, bits))
+    for (unsigned i = 0; i < path->count; i++) {
+        u64 bits = PTE_ACCESSED | (write && i == path->count - 1 ? PTE_DIRTY : 0);
+        if (!entry_set(p, path->entries[i], path->values[i], bits))
             return false;
     }
     return true;
@@ -207,7 +198,7 @@ static COLD bool mark_used(const struct guest_paging *p, const struct walk *w, b
 
 static bool marked(const struct walk *w, bool write)
 {
-    return (w->all & PTE_ACCESSED) && (!write || (w->values[w->count - 1] & PTE_DIRTY));
+    return (w->all & PTE_ACCESSED) && (!write || (w->leaf & PTE_DIRTY));
 }
 
 bool guest_canonical(const struct guest_paging *p, gva_t gva)
@@ -218,28 +209,50 @@ bool guest_canonical(const struct guest_paging *p, gva_t gva)
     return (u64)((s64)(gva << unused) >> unused) == gva;
 }
 
+static bool walk_checked(const struct guest_paging *p, struct walk *w, gva_t gva, unsigned access,
+                         struct guest_path *path, u32 *error)
+{
+    enum walk_result result = walk_tables(p, w, gva, path);
+    if (likely(result == WALK_OK && walk_allowed(p, w, access)))
+        return true;
+    *error = error_code(p, access, result, result != WALK_NOT_PRESENT);
+    return false;
+}
+
+// Another of the guest's CPUs may change the tables meanwhile: then look again, but not for ever.
+static COLD bool walk_and_mark(const struct guest_paging *p, struct walk *w, gva_t gva,
+                               unsigned access, u32 *error)
+{
+    struct guest_path path;
+    for (unsigned i = 0; i < WALK_ATTEMPTS; i++) {
+        if (!walk_checked(p, w, gva, access, &path, error))
+            return false;
+        if (path_mark(p, &path, access & PAGE_WRITE))
+            break;
+    }
+    return true;
+}
+
 bool guest_paging_walk(const struct guest_paging *p, gva_t gva, unsigned access, gpa_t *gpa,
                        u32 *error)
 {
+    struct walk w;
     if (p->levels == 0) {
         *gpa = gva & (u32)~0u;
         return true;
     }
-    struct walk w;
-    bool write = access & PAGE_WRITE;
-    // Another of the guest's CPUs may change the tables meanwhile: then look again, but not for
-    // ever.
-    for (unsigned i = 0; i < WALK_ATTEMPTS; i++) {
-        enum walk_result result = walk_tables(p, &w, gva);
-        if (unlikely(result != WALK_OK || !walk_allowed(p, &w, access))) {
-            *error = error_code(p, access, result, result != WALK_NOT_PRESENT);
-            return false;
-        }
-        if (likely(marked(&w, write)) || mark_used(p, &w, write))
-            break;
-    }
+    if (unlikely(!walk_checked(p, &w, gva, access, NULL, error)))
+        return false;
+    if (unlikely(!marked(&w, access & PAGE_WRITE)) && !walk_and_mark(p, &w, gva, access, error))
+        return false;
     *gpa = w.gpa;
     return true;
+}
+
+bool guest_paging_path(const struct guest_paging *p, gva_t gva, struct guest_path *path)
+{
+    struct walk w;
+    return p->levels > 3 && walk_tables(p, &w, gva, path) == WALK_OK;
 }
 
 static unsigned paging_levels(u64 cr0, u64 cr4, u64 efer)
@@ -253,33 +266,50 @@ static unsigned paging_levels(u64 cr0, u64 cr4, u64 efer)
 
 // CPL is SS's DPL. In 64-bit mode CS's RPL is the same and already at hand; elsewhere, real-mode
 // selectors are in the way.
-static bool cpl_is_user(struct vcpu *vcpu, const struct guest_paging *p, const struct segment *cs)
+static bool cpl_is_user(const struct guest_paging *p)
 {
     if (likely(p->code64))
-        return (cs->selector & SEGMENT_DPL_MASK) == CPL_USER;
+        return (p->selector & SEGMENT_DPL_MASK) == CPL_USER;
     struct segment ss;
-    vcpu->ops->segment_read(vcpu, SEG_SS, &ss);
+    p->vcpu->ops->segment_read(p->vcpu, SEG_SS, &ss);
     return ((ss.access >> SEGMENT_DPL_SHIFT) & SEGMENT_DPL_MASK) == CPL_USER;
+}
+
+void guest_paging_begin(struct vcpu *vcpu, struct guest_paging *p)
+{
+    struct segment cs;
+    vcpu->ops->segment_read(vcpu, SEG_CS, &cs);
+    p->vcpu = vcpu;
+    p->complete = false;
+    p->efer = vcpu_reg(vcpu, REG_EFER);
+    p->selector = cs.selector;
+    p->code64 = (p->efer & EFER_LMA) && (cs.access & SEGMENT_L);
+    p->code_bits = p->code64 ? 64 : cs.access & SEGMENT_DB ? 32 : 16;
+    p->code_base = p->code64 ? 0 : cs.base;
+}
+
+void guest_paging_complete(struct guest_paging *p)
+{
+    struct vcpu *vcpu = p->vcpu;
+    if (p->complete)
+        return;
+    p->complete = true;
+    p->cr0 = vcpu_reg(vcpu, REG_CR0);
+    p->cr4 = vcpu_reg(vcpu, REG_CR4);
+    p->levels = (u8)paging_levels(p->cr0, p->cr4, p->efer);
+    p->root = p->levels ? vcpu_reg(vcpu, REG_CR3) : 0;
+    p->reserved = vcpu->gpa_reserved;
+    if (!(p->efer & EFER_NXE))
+        p->reserved |= PTE_NO_EXECUTE;
+    if (p->levels == 3)
+        p->reserved |= PTE_PAE_HIGH;
+    p->user = cpl_is_user(p);
 }
 
 void guest_paging_read(struct vcpu *vcpu, struct guest_paging *p)
 {
-    u64 cr0 = vcpu_reg(vcpu, REG_CR0), cr4 = vcpu_reg(vcpu, REG_CR4);
-    u64 efer = vcpu_reg(vcpu, REG_EFER);
-    struct segment cs;
-    vcpu->ops->segment_read(vcpu, SEG_CS, &cs);
-    p->vcpu = vcpu;
-    p->levels = (u8)paging_levels(cr0, cr4, efer);
-    p->root = p->levels ? vcpu_reg(vcpu, REG_CR3) : 0;
-    p->write_protect = cr0 & CR0_WP;
-    p->no_execute = efer & EFER_NXE;
-    p->smep = cr4 & CR4_SMEP;
-    p->smap = cr4 & CR4_SMAP;
-    p->large_pages = cr4 & CR4_PSE;
-    p->code64 = (efer & EFER_LMA) && (cs.access & SEGMENT_L);
-    p->code_bits = p->code64 ? 64 : cs.access & SEGMENT_DB ? 32 : 16;
-    p->code_base = p->code64 ? 0 : cs.base;
-    p->user = cpl_is_user(vcpu, p, &cs);
+    guest_paging_begin(vcpu, p);
+    guest_paging_complete(p);
 }
 
 bool guest_walk(struct vcpu *vcpu, gva_t gva, unsigned access, gpa_t *gpa, u32 *error)
@@ -298,7 +328,7 @@ bool guest_walk_peek(struct vcpu *vcpu, gva_t gva, gpa_t *gpa, u32 *error)
         *gpa = gva & (u32)~0u;
         return true;
     }
-    enum walk_result result = walk_tables(&p, &w, gva);
+    enum walk_result result = walk_tables(&p, &w, gva, NULL);
     *error = error_code(&p, PAGE_READ, result, result != WALK_NOT_PRESENT);
     *gpa = w.gpa;
     return result == WALK_OK;

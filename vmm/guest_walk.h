@@ -12,17 +12,29 @@
 // at any CPL.
 #define GUEST_WALK_SYSTEM BIT(8)
 
+#define GUEST_WALK_LEVELS 5
+
 // The registers that decide how addresses are translated; good for as long as the guest does not
 // run.
 struct guest_paging {
     struct vcpu *vcpu;
-    u64 root;  // CR3's address
-    u8 levels; // 0 paging is off, 2 32-bit, 3 PAE, 4, 5
-    bool user; // CPL 3
-    bool write_protect, no_execute, smep, smap, large_pages;
     bool code64;   // 64-bit mode: EFER.LMA and CS.L
     u8 code_bits;  // default operand size of the code segment: 16, 32, 64
+    bool complete; // what follows is there as well
+    u8 levels;     // 0 paging is off, 2 32-bit, 3 PAE, 4, 5
+    bool user;     // CPL 3
+    u16 selector;  // of CS
     u64 code_base; // of CS; 0 in 64-bit mode
+    u64 cr0, cr4, efer;
+    u64 root;     // CR3's address
+    u64 reserved; // bits of any entry
+};
+
+// Where a translation came from: as long as the entries hold the same, it is the same.
+struct guest_path {
+    void *entries[GUEST_WALK_LEVELS]; // host addresses: good as long as guest_memory.generation
+    u64 values[GUEST_WALK_LEVELS];
+    unsigned count;
 };
 
 struct guest_page_fault {
@@ -30,12 +42,27 @@ struct guest_page_fault {
     u32 error; // the #PF error code
 };
 
+// The mode only: code64, code_bits, code_base. Then the rest, if it is needed.
+void guest_paging_begin(struct vcpu *vcpu, struct guest_paging *paging);
+void guest_paging_complete(struct guest_paging *paging);
+// Both.
 void guest_paging_read(struct vcpu *vcpu, struct guest_paging *paging);
 // Translate; sets accessed and dirty bits. access: PAGE_READ, PAGE_WRITE, PAGE_EXECUTE. False: a
 // #PF with this error code.
 MUST_CHECK bool guest_paging_walk(const struct guest_paging *paging, gva_t gva, unsigned access,
                                   gpa_t *gpa, u32 *error);
-// The same for a single translation.
+// The entries that translate an address now, without a look at permissions; 4- and 5-level paging
+// only.
+MUST_CHECK bool guest_paging_path(const struct guest_paging *paging, gva_t gva,
+                                  struct guest_path *path);
+static inline bool guest_path_holds(const struct guest_path *path)
+{
+    for (unsigned i = 0; i < path->count; i++)
+        if (*(volatile const u64 *)path->entries[i] != path->values[i])
+            return false;
+    return true;
+}
+// As guest_paging_walk, for a single translation.
 MUST_CHECK bool guest_walk(struct vcpu *vcpu, gva_t gva, unsigned access, gpa_t *gpa, u32 *error);
 // For reports: present or not, whatever the permissions; changes nothing in the guest.
 MUST_CHECK bool guest_walk_peek(struct vcpu *vcpu, gva_t gva, gpa_t *gpa, u32 *error);

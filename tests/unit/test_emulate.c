@@ -576,6 +576,36 @@ TEST(changed_code_is_seen)
     CHECK_EQ(vcpu.gpr[GPR_RBX], 0x55);
 }
 
+TEST(code_that_is_mapped_elsewhere_is_seen)
+{
+    fake_guest_reset();
+    put64(PAGES + 0x1008, 0x4000 | PTE_FLAGS);
+    put64(0x4000, 0x5000 | PTE_FLAGS);
+    put64(0x5000, 0x6000 | PTE_FLAGS);
+    memcpy(ram + 0x6000, "\x8b\x07", 2); // mov eax, [rdi]
+    memcpy(ram + 0x7000, "\x8b\x1f", 2); // mov ebx, [rdi]
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    device[0] = 0x55;
+    for (unsigned i = 0; i < 3; i++) {
+        ex = (struct vm_exit){.kind = EXIT_MEMORY, .rip = 0x40000000};
+        ex.memory.gva = ex.memory.gpa = DEVICE;
+        ex.memory.gva_valid = true;
+        ex.memory.access = R;
+        vcpu.gpr[GPR_RAX] = vcpu.gpr[GPR_RBX] = 0;
+        if (i == 1)
+            put64(0x5000, 0x6000 | (PTE_FLAGS & ~0x20ull)); // accessed bit off
+        if (i == 2)
+            put64(0x5000, 0x7000 | PTE_FLAGS);
+        CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_NEXT);
+        CHECK_EQ(vcpu.gpr[GPR_RAX], i == 2 ? 0 : 0x55);
+        CHECK_EQ(vcpu.gpr[GPR_RBX], i == 2 ? 0x55 : 0);
+        CHECK(ram[0x5000] & 0x20);
+    }
+    put64(0x5000, 0); // gone, though the CPU may still have it: a fault is what a fetch would give
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.cr2, 0x40000000);
+}
+
 TEST(what_cannot_be_emulated_stops_the_vm)
 {
     fake_guest_reset();
