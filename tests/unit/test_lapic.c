@@ -618,6 +618,8 @@ TEST(x2apic_destinations)
     CHECK(wrx(3, LAPIC_SELF_IPI, 0xb1));
     CHECK_EQ(take(0xb1), 8);
     CHECK_EQ(rdx(3, LAPIC_ICR), 0);
+    CHECK(!wrx(3, LAPIC_SELF_IPI, 0x1b1));
+    CHECK_EQ(take(0xb1), 0);
     CHECK(wrx(3, LAPIC_SELF_IPI, 3));
     CHECK(wrx(3, LAPIC_ESR, 0));
     CHECK_EQ(rdx(3, LAPIC_ESR), ESR_SEND_ILLEGAL_VECTOR);
