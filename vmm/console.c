@@ -43,6 +43,7 @@ void console_open(struct console *c)
 {
     spin_lock(&c->input_lock);
     c->open = true;
+    c->opened = c->written;
     spin_unlock(&c->input_lock);
 }
 
@@ -161,7 +162,7 @@ static bool attached_loop(struct console *c)
 
 bool console_attach(struct console *c)
 {
-    c->shown = console_tail(c, ATTACH_LINES, ATTACH_TAIL);
+    c->shown = MAX(console_tail(c, ATTACH_LINES, ATTACH_TAIL), c->opened);
     __atomic_store_n(&c->attached, thread_self(), __ATOMIC_RELEASE);
     host_console_set_mode(HOST_CONSOLE_ATTACHED);
     bool detached = attached_loop(c);

@@ -21,6 +21,7 @@ struct console {
     u64 written;             // bytes so far
     u64 shown;               // up to here on the host's consoles, while attached
     bool open;               // the VM runs
+    u64 opened;              // bytes before its last start
     struct thread *attached; // who shows it; null: nobody
     // Where typed bytes go; returns how many were taken. Takes the VM's lock itself. Not called
     // while closed.
@@ -42,8 +43,8 @@ void console_output(struct console *console, const u8 *bytes, unsigned count);
 size_t console_read(struct console *console, u64 *position, char *to, size_t size);
 // Where the last `lines` lines begin, no more than `bytes` back.
 u64 console_tail(struct console *console, unsigned lines, u64 bytes);
-// In the shell's thread: show the line's last part, then pass bytes both ways until Ctrl-] (true)
-// or the VM's end (false).
+// In the shell's thread: show the last part of this run, then pass bytes both ways until Ctrl-]
+// (true) or the VM's end (false).
 bool console_attach(struct console *console);
 
 // --- the host's side (vmm/host_console.c) ---

@@ -225,3 +225,15 @@ TEST(the_last_words_are_shown_when_the_vm_ends)
     CHECK(!console_attach(&console)); // a closed line shows its tail and returns
     CHECK_STR(shown, "bye\nbye\n");
 }
+
+TEST(an_earlier_run_is_not_shown_again)
+{
+    setup();
+    guest_writes("old\n");
+    console_close(&console);
+    console_open(&console);
+    guest_writes("new\n");
+    console_close(&console);
+    CHECK(!console_attach(&console));
+    CHECK_STR(shown, "new\n");
+}
