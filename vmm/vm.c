@@ -247,6 +247,8 @@ static void vcpu_power_on(struct vcpu *vcpu)
     vcpu->waiting_for_startup = vcpu->index != 0;
     vcpu->requests = 0;
     lapic_reset(&vcpu->lapic);
+    if (vcpu->index == 0)
+        lapic_virtual_wire(&vcpu->lapic); // there is no firmware to do it
     xstate_reset(vcpu);
     msr_reset(vcpu);
     vcpu_load_here(vcpu);
