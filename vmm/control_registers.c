@@ -12,8 +12,6 @@
 #define CR3_PCID_MASK 0xfffull
 #define CR8_DEFINED   0xfull
 
-enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
-
 static const struct cr4_need {
     u64 bits;
     u32 leaf;
