@@ -9,7 +9,8 @@
 #include "mm/heap.h"
 #include "mm/host_map.h"
 
-#define NEVER (~0ull)
+#define NEVER        (~0ull)
+#define OVERTAKE_MAX 16 // woken threads that go first before one that waits in line has its turn
 
 struct run_queue {
     struct spinlock lock;
@@ -17,6 +18,7 @@ struct run_queue {
     struct list sleepers; // earliest first
     u64 first_wake;       // wake_at of the first sleeper; NEVER if none
     u32 ready_count;
+    u32 overtaken;    // woken threads that went first since one in line had its turn
     u32 threads;      // that belong to this CPU
     bool preempt;     // somebody was woken: the running thread gives way soon
     struct thread *dead; // switched away from for good; freed by the next thread
@@ -84,13 +86,36 @@ static void sleeper_add(struct run_queue *q, struct thread *t, u64 tsc)
     q->first_wake = sleep_thread(q->sleepers.next)->wake_at;
 }
 
-// Queue held. A woken thread goes first: it waited for something, and waits no longer.
+static void ready_add(struct run_queue *q, struct thread *t, bool in_line)
+{
+    t->state = THREAD_READY;
+    t->in_line = in_line;
+    if (in_line)
+        list_append(&q->ready, &t->node);
+    else
+        list_prepend(&q->ready, &t->node);
+    q->ready_count++;
+}
+
+static struct thread *ready_take(struct run_queue *q)
+{
+    struct thread *t = node_thread(q->ready.next);
+    list_remove(&t->node);
+    q->ready_count--;
+    if (t->in_line || !q->ready_count)
+        q->overtaken = 0;
+    return t;
+}
+
+// Queue held. A woken thread goes first: it waited for something, and waits no longer. Not for ever,
+// though: threads that wake each other all the time would keep the rest from the CPU.
 static void make_ready(struct run_queue *q, struct thread *t)
 {
     sleeper_remove(q, t);
-    t->state = THREAD_READY;
-    list_prepend(&q->ready, &t->node);
-    q->ready_count++;
+    bool in_line = q->overtaken >= OVERTAKE_MAX;
+    if (q->ready_count && !in_line)
+        q->overtaken++;
+    ready_add(q, t, in_line);
     q->preempt = true;
 }
 
@@ -132,11 +157,8 @@ static void schedule(struct run_queue *q)
     u64 now = rdtsc();
     wake_sleepers(q, now);
     q->preempt = false;
-    if (!list_empty(&q->ready)) {
-        next = node_thread(q->ready.next);
-        list_remove(&next->node);
-        q->ready_count--;
-    }
+    if (q->ready_count)
+        next = ready_take(q);
     next->state = THREAD_RUNNING;
     previous->cycles += now - previous->started;
     if (next == previous) {
@@ -173,11 +195,13 @@ NORETURN void thread_exit(void)
     panic("a dead thread runs: %s", self->name);
 }
 
+// A CPU has its queue before it has an engine: one that is still on its way up is not taken.
 static u32 least_busy_cpu(void)
 {
     u32 best = 0;
     for (u32 i = 0; i < cpu_count; i++)
-        if (percpus[i].online && queues[i].threads < queues[best].threads)
+        if (__atomic_load_n(&percpus[i].engine_on, __ATOMIC_ACQUIRE) &&
+            queues[i].threads < queues[best].threads)
             best = i;
     return best;
 }
@@ -252,11 +276,8 @@ void thread_yield(void)
     struct thread *self = thread_self();
     interrupts_take();
     spin_lock(&q->lock);
-    if (self != &q->idle) {
-        self->state = THREAD_READY;
-        list_append(&q->ready, &self->node);
-        q->ready_count++;
-    }
+    if (self != &q->idle)
+        ready_add(q, self, true);
     schedule(q);
 }
 
@@ -269,6 +290,11 @@ bool thread_block_until(u64 tsc)
         self->wake_pending = false;
         spin_unlock(&q->lock);
         return true;
+    }
+    if (tsc <= rdtsc()) { // as a sleeper it would be the first to be woken: others would wait for ever
+        spin_unlock(&q->lock);
+        thread_yield();
+        return false;
     }
     self->state = THREAD_BLOCKED;
     if (tsc != NEVER)

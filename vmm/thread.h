@@ -23,6 +23,7 @@ struct thread {
     u32 cpu; // index of the CPU it belongs to
     enum thread_state state;
     bool wake_pending;
+    bool in_line; // came to the end of the ready ones, not to their front
     u64 wake_at;     // TSC; ~0: not sleeping
     u64 started;     // TSC when it was switched to last
     u64 cycles;      // used so far
@@ -38,7 +39,8 @@ struct thread {
 void thread_init_cpu(void); // makes the running context this CPU's idle thread; after cpu and heap
 NORETURN void thread_idle_loop(void);
 
-// Null if there is no memory. Starts blocked: thread_wake() it. cpu: index, or THREAD_ANY_CPU for the least busy one.
+// Null if there is no memory. Starts blocked: thread_wake() it. cpu: index, or THREAD_ANY_CPU for the
+// least busy one that can run guests.
 #define THREAD_ANY_CPU (~0u)
 struct thread *thread_create(const char *name, u32 cpu, void (*entry)(void *), void *argument);
 void thread_destroy(struct thread *thread); // only one that was never woken
@@ -47,7 +49,7 @@ struct thread *thread_self(void);
 void thread_wake(struct thread *thread); // from any CPU
 void thread_yield(void);                 // let others run; takes pending host interrupts
 void thread_block(void);                 // until thread_wake()
-// Until thread_wake() or the TSC value; true if woken.
+// Until thread_wake() or the TSC value; true if woken. A value in the past lets others run.
 bool thread_block_until(u64 tsc);
 void thread_sleep_us(u64 us);
 // Should the running thread give way (slice over and others wait)?
