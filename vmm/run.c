@@ -39,9 +39,11 @@ static void run_timers(struct vcpu *vcpu)
 static u64 next_timer(const struct vcpu *vcpu)
 {
     const struct vm *vm = vcpu->vm;
-    if (!keeps_time(vcpu) || vm->clock.next == ~0ull)
+    u64 next = vm->clock.next;
+    if (!keeps_time(vcpu) || next == ~0ull)
         return ~0ull;
-    return vm->clock.next - vm->tsc_offset;
+    u64 tsc = next - vm->tsc_offset;
+    return tsc < next ? ~0ull : tsc; // the guest's clock is behind the host's: it chose one past its end
 }
 
 // The vector of an interrupt that waits for this vCPU, or -1. VM's lock held.
@@ -108,14 +110,24 @@ static void queue_events(struct vcpu *vcpu)
         vcpu->halted = false;
 }
 
+static void init_signal(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    vcpu->ops->vcpu_reset(vcpu);
+    spin_lock(&vm->lock);
+    lapic_init_signal(&vcpu->lapic);
+    vcpu->nmi_pending = false;
+    spin_unlock(&vm->lock);
+    vcpu->interrupted.valid = false;
+    vcpu->halted = false;
+    vcpu->waiting_for_startup = vcpu->index != 0;
+}
+
 // INIT and start-up IPIs (SDM volume 3, "Multiple-Processor (MP) Initialization").
 static void startup_requests(struct vcpu *vcpu, u32 requests)
 {
-    if (requests & VCPU_REQUEST_INIT) {
-        vcpu->ops->vcpu_reset(vcpu);
-        vcpu->halted = false;
-        vcpu->waiting_for_startup = vcpu->index != 0;
-    }
+    if (requests & VCPU_REQUEST_INIT)
+        init_signal(vcpu);
     if ((requests & VCPU_REQUEST_STARTUP) && vcpu->waiting_for_startup) {
         struct segment cs;
         vcpu->ops->segment_read(vcpu, SEG_CS, &cs);
@@ -127,15 +139,19 @@ static void startup_requests(struct vcpu *vcpu, u32 requests)
     }
 }
 
-// Everything that is not the fast path. False: the vCPU is to leave its run loop.
+// Everything that is not the fast path. False: the vCPU is to leave its run loop. Interrupts are taken
+// before the look at the requests, never between it and the entry: the one that says "look at your
+// requests" then ends the run. They are taken even if no exit was for them, because a guest that faults
+// in each delivery of an event has no such exits.
 static bool attend(struct vcpu *vcpu)
 {
     for (;;) {
+        interrupts_take();
+        if (thread_should_yield())
+            thread_yield();
         u32 requests = __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST);
         if (requests & VCPU_REQUEST_STOP)
             return false;
-        if (thread_should_yield())
-            thread_yield();
         vcpu_load_here(vcpu);
         if (requests & VCPU_REQUEST_FLUSH)
             vcpu->ops->flush(vcpu);
@@ -166,14 +182,17 @@ static void act(struct vcpu *vcpu, const struct vm_exit *exit, enum exit_action 
 static void run_guest(struct vcpu *vcpu)
 {
     struct vm_exit exit;
+    u64 now = rdtsc();
     for (;;) {
-        if (unlikely(vcpu->requests || !vcpu->run_until) && !attend(vcpu))
+        // The engine ends a run at its bound, but other exits can come first, again and again.
+        if (unlikely(vcpu->requests || now >= vcpu->run_until) && !attend(vcpu))
             return;
         vcpu->ops->run(vcpu, &exit);
         u64 start = rdtsc();
         enum exit_action action = exit_dispatch(vcpu, &exit);
         act(vcpu, &exit, action);
-        trace_record(vcpu->trace, &exit, start, rdtsc() - start);
+        now = rdtsc();
+        trace_record(vcpu->trace, &exit, start, now - start);
         if (unlikely(action == ACTION_STOP))
             return;
     }

@@ -118,7 +118,10 @@ static void on_nmi(struct lapic *lapic)
 
 static void on_init(struct lapic *lapic)
 {
-    vcpu_request(lapic_vcpu(lapic), VCPU_REQUEST_INIT);
+    struct vcpu *vcpu = lapic_vcpu(lapic);
+    // A start-up that came before this is void.
+    __atomic_fetch_and(&vcpu->requests, ~(u32)VCPU_REQUEST_STARTUP, __ATOMIC_SEQ_CST);
+    vcpu_request(vcpu, VCPU_REQUEST_INIT);
 }
 
 static void on_startup(struct lapic *lapic, u8 page)
