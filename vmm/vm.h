@@ -56,6 +56,7 @@ struct vcpu {
     u64 mtrr[32]; // what the guest wrote; see vmm/msr.c
     u64 msr_misc[8];
     gpa_t pvclock_gpa; // IA32 KVM_SYSTEM_TIME: 0 off, else address | 1
+    u32 pvclock_version;
     gpa_t pv_eoi_gpa;
     struct trace *trace;
     void *decode_cache; // vmm/emulate.c
@@ -65,7 +66,8 @@ struct vcpu {
 
 enum vm_state { VM_STOPPED, VM_STARTING, VM_RUNNING, VM_CRASHED };
 
-enum vm_stop_reason { VM_STOP_NONE, VM_STOP_USER, VM_STOP_POWEROFF, VM_STOP_RESET, VM_STOP_KILLED };
+// A later one wins over an earlier one: a guest cannot keep itself alive by resetting.
+enum vm_stop_reason { VM_STOP_NONE, VM_STOP_RESET, VM_STOP_POWEROFF, VM_STOP_USER, VM_STOP_KILLED };
 
 struct vm {
     struct config_vm config;
