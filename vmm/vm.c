@@ -246,9 +246,6 @@ static void vcpu_power_on(struct vcpu *vcpu)
     vcpu->halted = false;
     vcpu->waiting_for_startup = vcpu->index != 0;
     vcpu->requests = 0;
-    lapic_reset(&vcpu->lapic);
-    if (vcpu->index == 0)
-        lapic_virtual_wire(&vcpu->lapic); // there is no firmware to do it
     xstate_reset(vcpu);
     msr_reset(vcpu);
     vcpu_load_here(vcpu);
@@ -262,16 +259,21 @@ static void vcpu_power_on(struct vcpu *vcpu)
 static int power_on(struct vm *vm, char *why)
 {
     guest_memory_clear(&vm->memory);
-    vm->tsc_offset = 0 - rdtsc();
     vm->odd_accesses = 0;
+    spin_lock(&vm->lock); // typed bytes may be on their way to the UART
+    vm->tsc_offset = 0 - rdtsc();
     vm->stop_reason = VM_STOP_NONE;
-    vm->boots++;
     machine_reset(vm);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        lapic_reset(&vm->vcpus[i].lapic);
+    lapic_virtual_wire(&vm->vcpus[0].lapic); // there is no firmware to do it
+    spin_unlock(&vm->lock);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_power_on(&vm->vcpus[i]);
     vcpu_load_here(&vm->vcpus[0]);
     int error = guest_boot(vm, why);
     vcpu_unload_here(&vm->vcpus[0]);
+    vm->boots++; // from here on a request to stop is heard
     return error;
 }
 
@@ -345,8 +347,11 @@ int vm_start(struct vm *vm, char *why)
 
 void vm_request_stop(struct vm *vm, enum vm_stop_reason reason)
 {
-    if (vm->stop_reason < reason)
-        vm->stop_reason = reason;
+    enum vm_stop_reason former = __atomic_load_n(&vm->stop_reason, __ATOMIC_RELAXED);
+    while (former < reason &&
+           !__atomic_compare_exchange_n(&vm->stop_reason, &former, reason, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED))
+        ;
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_request(&vm->vcpus[i], VCPU_REQUEST_STOP);
 }
@@ -378,6 +383,16 @@ void vm_odd_access(struct vm *vm, const char *format, ...)
     log_info("VM %s: %s", vm->config.name, text);
 }
 
+// Under the lock, because whoever ends the VM holds it until it is done with the structure.
+static bool is_over(struct vm *vm, u32 boots)
+{
+    spin_lock(&vm->lock);
+    bool over = vm->state != VM_RUNNING || vm->boots != boots;
+    spin_unlock(&vm->lock);
+    return over;
+}
+
+// Until the VM does not run any more, or was reset.
 static int request_and_wait(struct vm *vm, enum vm_stop_reason reason)
 {
     spin_lock(&vm->lock);
@@ -388,14 +403,18 @@ static int request_and_wait(struct vm *vm, enum vm_stop_reason reason)
     spin_unlock(&vm->lock);
     if (!running)
         return ERR_STATE;
-    while (vm->state != VM_STOPPED && vm->state != VM_CRASHED && vm->boots == boots)
+    while (!is_over(vm, boots))
         thread_sleep_us(STOP_POLL_US);
     return OK;
 }
 
 int vm_stop(struct vm *vm)
 {
-    return request_and_wait(vm, VM_STOP_USER);
+    int error = request_and_wait(vm, VM_STOP_USER);
+    // A reset that was on its way may have overtaken the request: ask again.
+    for (int again = error; again == OK;)
+        again = request_and_wait(vm, VM_STOP_USER);
+    return error;
 }
 
 int vm_reset(struct vm *vm)
