@@ -115,6 +115,8 @@ static bool cr8_write(struct vcpu *vcpu, u64 value)
 
 bool control_register_write(struct vcpu *vcpu, unsigned number, u64 value)
 {
+    if (value >> 32 && !in_64bit_code(vcpu))
+        value = (u32)value; // the operand has 32 bits there, whatever the register holds above
     switch (number) {
     case 0:
         return cr0_write(vcpu, value);
