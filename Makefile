@@ -52,7 +52,7 @@ UNIT_CFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-reco
     -Wno-unused-function -Werror
 
 # Instruction decoder: Debian's source package, compiled with our flags but its own warnings, for size: its tables are
-# what counts. The unit tests have objects of their own, for the host.
+# what counts, and half of the largest one is left out. The unit tests have objects of their own, for the host.
 ZYDIS_DIR := $(B)/src/zydis
 ZYDIS_NAMES := Decoder DecoderData Formatter FormatterATT FormatterBase FormatterBuffer FormatterIntel \
     Mnemonic Register SharedData String Utils
@@ -61,19 +61,25 @@ ZYDIS_FLAGS := -DZYAN_NO_LIBC -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS
 ZYDIS_OBJECTS := $(ZYDIS_NAMES:%=$(B)/zydis/%.o)
 ZYDIS_HOST_OBJECTS := $(ZYDIS_NAMES:%=$(B)/zydis-host/%.o)
 ZYDIS_HEADER := $(ZYDIS_DIR)/include/Zydis/Zydis.h
+ZYDIS_PRUNED := $(B)/zydis/Generated/InstructionDefinitions.inc
+ZYDIS_INCLUDES := -I$(B)/zydis -I$(ZYDIS_DIR)/src
 
 $(ZYDIS_HEADER):
 	guests/fetch/fetch-source zydis $(ZYDIS_DIR)
 
-$(ZYDIS_OBJECTS): $(B)/zydis/%.o: $(ZYDIS_HEADER)
-	@mkdir -p $(@D)
-	@echo '  CC      $@'
-	@$(CC) $(filter-out $(WARN) -O2,$(CORE_CFLAGS)) -Os $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
+$(ZYDIS_PRUNED): arch/x86_64/zydis-prune $(ZYDIS_HEADER)
+	@echo '  PRUNE   $(@D)'
+	@arch/x86_64/zydis-prune $(ZYDIS_DIR)/src/Generated $(@D)
 
-$(ZYDIS_HOST_OBJECTS): $(B)/zydis-host/%.o: $(ZYDIS_HEADER)
+$(ZYDIS_OBJECTS): $(B)/zydis/%.o: $(ZYDIS_PRUNED)
 	@mkdir -p $(@D)
 	@echo '  CC      $@'
-	@$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) -I$(ZYDIS_DIR)/src -c $(ZYDIS_DIR)/src/$*.c -o $@
+	@$(CC) $(filter-out $(WARN) -O2,$(CORE_CFLAGS)) -Os $(ZYDIS_FLAGS) $(ZYDIS_INCLUDES) -c $(ZYDIS_DIR)/src/$*.c -o $@
+
+$(ZYDIS_HOST_OBJECTS): $(B)/zydis-host/%.o: $(ZYDIS_PRUNED)
+	@mkdir -p $(@D)
+	@echo '  CC      $@'
+	@$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) $(ZYDIS_INCLUDES) -c $(ZYDIS_DIR)/src/$*.c -o $@
 
 CORE_OBJECTS += $(ZYDIS_OBJECTS)
 $(B)/core/arch/x86_64/insn.o: CORE_CFLAGS += $(ZYDIS_FLAGS)
