@@ -14,7 +14,6 @@
 
 // KVM's hypercall interface, which stock Linux speaks: an unknown number gives -KVM_ENOSYS.
 #define HYPERCALL_ENOSYS ((u64)-1000)
-#define HYPERCALL_EPERM  ((u64)-1)
 
 #define CR0_LMSW (CR0_PE | CR0_MP | CR0_EM | CR0_TS)
 
@@ -152,14 +151,20 @@ static enum exit_action exit_msr_write(struct vcpu *vcpu, struct vm_exit *exit)
     return ACTION_NEXT;
 }
 
+// None is offered (CPUID shows no feature that has one), so each is unknown, from every privilege level.
 static enum exit_action exit_hypercall(struct vcpu *vcpu, struct vm_exit *exit)
 {
     (void)exit;
-    struct segment ss;
-    vcpu->ops->segment_read(vcpu, SEG_SS, &ss);
-    bool user = (ss.access >> 5) & 3;
-    vcpu->gpr[GPR_RAX] = user ? HYPERCALL_EPERM : HYPERCALL_ENOSYS;
+    vcpu->gpr[GPR_RAX] = HYPERCALL_ENOSYS;
     return ACTION_NEXT;
+}
+
+// The CPU was delivering an event, and the guest's descriptor table or stack is in no memory.
+static COLD enum exit_action delivery_failed(struct vcpu *vcpu, const struct vm_exit *exit)
+{
+    vm_kill(vcpu->vm, "delivery of vector %u needs address 0x%llx, where there is no memory",
+            vcpu->event.vector, (unsigned long long)exit->memory.gpa);
+    return ACTION_STOP;
 }
 
 static enum exit_action exit_memory(struct vcpu *vcpu, struct vm_exit *exit)
@@ -168,6 +173,8 @@ static enum exit_action exit_memory(struct vcpu *vcpu, struct vm_exit *exit)
     case GUEST_FAULT_MAPPED:
         return ACTION_RETRY;
     case GUEST_FAULT_DEVICE:
+        if (unlikely(vcpu->event.valid && !exit->memory.walk)) // it was no instruction's access
+            return delivery_failed(vcpu, exit);
         return emulate_mmio(vcpu, exit);
     default:
         vm_kill(vcpu->vm, "the host is out of memory for address 0x%llx of this guest",
