@@ -1,0 +1,614 @@
+// SPDX-License-Identifier: MIT
+// vmm/vm.c: starts that fail half-way, ends, and requests that meet each other. The test is the
+// vCPU threads: it acts for them while the shell's thread sleeps.
+
+#include "tests/unit/test.h"
+#include "vmm/vm.c"
+#include "vmm/layout.c"
+#include <string.h>
+
+u64 tsc_hz = 1000000;
+static struct vm *vm;
+static char why[CONFIG_ERROR_MAX];
+
+// --- what a machine is made of: each part counts, and one of them can fail ---
+
+static int parts;      // made and not given back
+static int steps_left; // until a part cannot be made; negative: never
+
+static bool part_make(void)
+{
+    if (steps_left-- == 0)
+        return false;
+    parts++;
+    return true;
+}
+
+void *heap_alloc(size_t size)
+{
+    return part_make() ? calloc(1, size) : NULL;
+}
+
+void heap_free(void *object)
+{
+    parts -= object != NULL;
+    free(object);
+}
+
+int guest_memory_init(struct guest_memory *gm, const struct page_table_format *format,
+                      unsigned max_leaf, enum guest_pages pages)
+{
+    (void)format, (void)max_leaf, (void)pages;
+    gm->limit = 0;
+    return OK;
+}
+
+int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size, enum guest_slot_kind kind)
+{
+    (void)base, (void)size, (void)kind;
+    if (!part_make())
+        return ERR_NO_MEMORY;
+    gm->limit++;
+    return OK;
+}
+
+void guest_memory_destroy(struct guest_memory *gm)
+{
+    parts -= (int)gm->limit;
+    gm->limit = 0;
+}
+
+void guest_memory_clear(struct guest_memory *gm)
+{
+    (void)gm;
+}
+
+int machine_create(struct vm *m)
+{
+    if (!part_make())
+        return ERR_NO_MEMORY;
+    m->machine = (struct machine *)m;
+    return OK;
+}
+
+void machine_destroy(struct vm *m)
+{
+    parts -= m->machine != NULL;
+    m->machine = NULL;
+}
+
+static unsigned machine_resets;
+
+void machine_reset(struct vm *m)
+{
+    CHECK(spin_is_locked(&m->lock));
+    machine_resets++;
+}
+
+int xstate_create(struct vcpu *vcpu)
+{
+    vcpu->xstate = part_make() ? vcpu : NULL;
+    return vcpu->xstate ? OK : ERR_NO_MEMORY;
+}
+
+void xstate_destroy(struct vcpu *vcpu)
+{
+    parts -= vcpu->xstate != NULL;
+    vcpu->xstate = NULL;
+}
+
+int cpuid_create(struct vcpu *vcpu)
+{
+    vcpu->cpuid = part_make() ? (struct cpuid_table *)vcpu : NULL;
+    return vcpu->cpuid ? OK : ERR_NO_MEMORY;
+}
+
+void cpuid_destroy(struct vcpu *vcpu)
+{
+    parts -= vcpu->cpuid != NULL;
+    vcpu->cpuid = NULL;
+}
+
+static int fake_vcpu_create(struct vcpu *vcpu)
+{
+    if (!part_make())
+        return ERR_NO_MEMORY;
+    vcpu->engine = vcpu;
+    return OK;
+}
+
+static void fake_vcpu_destroy(struct vcpu *vcpu)
+{
+    CHECK(vcpu->engine != NULL);
+    parts--;
+}
+
+static void fake_vcpu(struct vcpu *vcpu)
+{
+    CHECK(vcpu->vm == vm || !vm);
+}
+
+static void fake_set_tsc_offset(struct vcpu *vcpu, u64 offset)
+{
+    CHECK_EQ(offset, vcpu->vm->tsc_offset);
+}
+
+static unsigned fake_max_leaf(void)
+{
+    return 1;
+}
+
+static const struct page_table_format fake_format = {.name = "fake-pages"};
+static const struct cpu_ops fake_ops = {.name = "fake",
+                                        .stage2_format = &fake_format,
+                                        .stage2_max_leaf = fake_max_leaf,
+                                        .vcpu_create = fake_vcpu_create,
+                                        .vcpu_destroy = fake_vcpu_destroy,
+                                        .vcpu_reset = fake_vcpu,
+                                        .set_tsc_offset = fake_set_tsc_offset,
+                                        .flush = fake_vcpu};
+struct engine engines[] = {{&fake_ops, NULL}};
+
+struct engine *engine_find(const char *name)
+{
+    return strcmp(name, "fake") == 0 ? &engines[0] : NULL;
+}
+
+static struct thread *const thread_mark = (struct thread *)&tsc_hz;
+static unsigned wakes;
+
+struct thread *thread_create(const char *name, u32 cpu, void (*entry)(void *), void *argument)
+{
+    CHECK(strncmp(name, "guest/", 6) == 0);
+    CHECK_EQ(cpu, THREAD_ANY_CPU);
+    CHECK(entry == vcpu_thread && argument);
+    return part_make() ? thread_mark : NULL;
+}
+
+void thread_destroy(struct thread *thread)
+{
+    CHECK(thread == thread_mark);
+    parts--;
+}
+
+void thread_wake(struct thread *thread)
+{
+    CHECK(thread == thread_mark);
+    wakes++;
+}
+
+void vcpu_thread(void *vcpu)
+{
+    (void)vcpu;
+}
+
+static unsigned boots_left; // guest_boot() succeeds as often
+
+int guest_boot(struct vm *m, char *reason)
+{
+    (void)m;
+    if (boots_left == 0) {
+        string_copy(reason, CONFIG_ERROR_MAX, "no kernel");
+        return ERR_NOT_FOUND;
+    }
+    boots_left--;
+    return OK;
+}
+
+// --- what needs no looking at ---
+
+void io_bus_init(struct io_bus *bus, const char *name, u64 limit)
+{
+    (void)bus, (void)name, (void)limit;
+}
+
+void io_bus_destroy(struct io_bus *bus)
+{
+    (void)bus;
+}
+
+void io_clock_init(struct io_clock *clock, u64 hz, u64 (*now)(struct io_clock *))
+{
+    (void)clock, (void)hz, (void)now;
+}
+
+void lapic_init(struct lapic *lapic, u32 id, bool bsp, struct apic_bus *bus, struct io_clock *clock,
+                const struct lapic_ops *ops)
+{
+    (void)lapic, (void)id, (void)bsp, (void)bus, (void)clock, (void)ops;
+}
+
+void lapic_reset(struct lapic *lapic)
+{
+    (void)lapic;
+}
+
+void lapic_virtual_wire(struct lapic *lapic)
+{
+    (void)lapic;
+}
+
+const struct lapic_ops vcpu_lapic_ops;
+
+void xstate_reset(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void msr_reset(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void msr_passthrough_setup(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void emulate_destroy(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void vcpu_load_here(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void vcpu_unload_here(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void vcpu_request(struct vcpu *vcpu, u32 requests)
+{
+    vcpu->requests |= requests;
+}
+
+static unsigned reports;
+
+void report_crash(struct vm *m)
+{
+    CHECK(!spin_is_locked(&m->lock));
+    reports++;
+}
+
+int console_init(struct console *console, const char *name)
+{
+    (void)console, (void)name;
+    return OK;
+}
+
+void console_destroy(struct console *console)
+{
+    (void)console;
+}
+
+static bool console_is_open;
+
+void console_open(struct console *console)
+{
+    (void)console;
+    console_is_open = true;
+}
+
+void console_close(struct console *console)
+{
+    CHECK(vm->machine != NULL); // before what its input reaches is gone
+    CHECK(console == vm->console);
+    console_is_open = false;
+}
+
+static u64 frames_free = GIB / PAGE_SIZE;
+
+struct frame_counts frame_counts(void)
+{
+    struct frame_counts counts = {0};
+    counts.owned[FRAME_FREE] = frames_free;
+    return counts;
+}
+
+u64 time_microseconds(void)
+{
+    return 0;
+}
+
+static unsigned lines;
+
+void log_line(enum log_level level, const char *format, ...)
+{
+    CHECK(level <= LOG_DEBUG && format[0]);
+    lines++;
+}
+
+int format_text_v(char *to, size_t size, const char *format, va_list arguments)
+{
+    return vsnprintf(to, size, format, arguments);
+}
+
+int format_text(char *to, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(to, size, format, arguments);
+    va_end(arguments);
+    return length;
+}
+
+bool string_copy(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from);
+    return true;
+}
+
+// --- the other threads' turns ---
+
+static void (*on_sleep)(unsigned nth);
+static void (*on_block)(void);
+static unsigned sleeps;
+
+void thread_sleep_us(u64 us)
+{
+    (void)us;
+    CHECK(!vm || !spin_is_locked(&vm->lock));
+    if (++sleeps > 20)
+        panic("slept too often");
+    if (on_sleep)
+        on_sleep(sleeps);
+}
+
+void thread_block(void)
+{
+    on_block();
+}
+
+// --- the test's side ---
+
+static void reset(unsigned cpus)
+{
+    struct config_vm config = {.name = "guest", .engine = "fake", .mmu = "auto", .cpus = cpus};
+    config.memory = 64 * MIB;
+    parts = 0;
+    steps_left = -1;
+    boots_left = 100;
+    wakes = sleeps = lines = reports = machine_resets = 0;
+    on_sleep = NULL;
+    on_block = NULL;
+    vm = NULL;
+    CHECK_EQ(vm_create(&config, &vm, why), OK);
+}
+
+static void finish(void)
+{
+    CHECK_EQ(vm_destroy(vm), OK);
+    CHECK_EQ(parts, 0);
+    CHECK(!vm_at(0));
+}
+
+static void ended(unsigned index, bool again)
+{
+    CHECK(vm->vcpus[index].requests & VCPU_REQUEST_STOP);
+    CHECK_EQ(vm_vcpu_ended(vm, &vm->vcpus[index]), again);
+    parts -= !again; // its thread's
+}
+
+static void start(void)
+{
+    CHECK_EQ(vm_start(vm, why), OK);
+    CHECK(vm->state == VM_RUNNING);
+    CHECK(console_is_open);
+}
+
+TEST(a_start_that_fails_at_any_step_gives_everything_back)
+{
+    reset(2);
+    int before = parts;
+    bool failed = true;
+    for (int step = 0; failed; step++) {
+        steps_left = step;
+        failed = vm_start(vm, why) != OK;
+        if (!failed)
+            break;
+        CHECK(vm->state == VM_STOPPED);
+        CHECK(strstr(why, "memory") != NULL);
+        CHECK_EQ(parts, before);
+        CHECK(!vm->vcpus[0].thread && !vm->vcpus[1].thread);
+        CHECK(step < 100);
+    }
+    steps_left = -1;
+    CHECK_EQ(wakes, 2);
+    on_block = NULL;
+    vm->vcpus_running = 1; // as if the other had ended
+    vm->threads = 1;
+    parts--;
+    vm_request_stop(vm, VM_STOP_USER);
+    ended(0, false);
+    CHECK_EQ(parts, before);
+    finish();
+}
+
+TEST(a_start_without_a_kernel_says_so)
+{
+    reset(1);
+    int before = parts;
+    boots_left = 0;
+    CHECK_EQ(vm_start(vm, why), ERR_NOT_FOUND);
+    CHECK_STR(why, "no kernel");
+    CHECK_EQ(parts, before);
+    finish();
+}
+
+TEST(more_memory_than_there_is_is_refused)
+{
+    reset(1);
+    frames_free = 63 * MIB / PAGE_SIZE;
+    CHECK_EQ(vm_start(vm, why), ERR_NO_MEMORY);
+    frames_free = GIB / PAGE_SIZE;
+    CHECK(vm->state == VM_STOPPED);
+    finish();
+}
+
+static void end_0(unsigned nth)
+{
+    (void)nth;
+    ended(0, false);
+}
+
+TEST(a_stop_ends_the_vm)
+{
+    reset(1);
+    int before = parts;
+    CHECK_EQ(vm_stop(vm), ERR_STATE);
+    start();
+    CHECK_EQ(vm_start(vm, why), ERR_STATE);
+    on_sleep = end_0;
+    CHECK_EQ(vm_stop(vm), OK);
+    CHECK(vm->state == VM_STOPPED);
+    CHECK(!console_is_open);
+    CHECK_EQ(parts, before);
+    start(); // and again
+    CHECK_EQ(vm_stop(vm), OK);
+    finish();
+}
+
+TEST(a_stop_wins_over_the_guest_s_reset)
+{
+    reset(1);
+    start();
+    vm_request_stop(vm, VM_STOP_RESET);
+    on_sleep = end_0;
+    CHECK_EQ(vm_stop(vm), OK);
+    CHECK(vm->state == VM_STOPPED);
+    CHECK_EQ(machine_resets, 1);
+    finish();
+}
+
+// The guest was being reset when the request came, and lost it.
+static void reset_then_end(unsigned nth)
+{
+    if (nth == 1)
+        vm->stop_reason = VM_STOP_RESET;
+    ended(0, nth == 1);
+}
+
+TEST(a_stop_that_a_reset_overtook_is_asked_for_again)
+{
+    reset(1);
+    start();
+    on_sleep = reset_then_end;
+    CHECK_EQ(vm_stop(vm), OK);
+    CHECK_EQ(sleeps, 2);
+    CHECK_EQ(machine_resets, 2);
+    CHECK(vm->state == VM_STOPPED);
+    finish();
+}
+
+TEST(a_running_vm_that_resets_itself_can_be_destroyed)
+{
+    reset(1);
+    start();
+    on_sleep = reset_then_end;
+    finish();
+}
+
+static void end_by_reset(unsigned nth)
+{
+    (void)nth;
+    ended(0, true);
+}
+
+TEST(a_reset_runs_the_machine_anew)
+{
+    reset(1);
+    start();
+    on_sleep = end_by_reset;
+    u32 boots = vm->boots;
+    CHECK_EQ(vm_reset(vm), OK);
+    CHECK(vm->state == VM_RUNNING);
+    CHECK_EQ(vm->boots, boots + 1);
+    CHECK_EQ(vm->stop_reason, VM_STOP_NONE);
+    CHECK_EQ(vm->vcpus[0].requests, 0);
+    CHECK_EQ(vm->vcpus_running, 1);
+    on_sleep = end_0;
+    finish();
+}
+
+TEST(a_reset_that_fails_is_a_crash)
+{
+    reset(1);
+    start();
+    on_sleep = end_0;
+    boots_left = 0;
+    CHECK_EQ(vm_reset(vm), OK);
+    CHECK(vm->state == VM_CRASHED);
+    CHECK_STR(vm->why, "no kernel");
+    finish();
+}
+
+TEST(the_first_death_is_the_one_that_is_reported)
+{
+    reset(1);
+    start();
+    vm_request_stop(vm, VM_STOP_RESET);
+    vm_kill(vm, "reason %d", 1);
+    vm_kill(vm, "reason %d", 2);
+    vm_request_stop(vm, VM_STOP_USER);
+    CHECK_EQ(reports, 1);
+    CHECK_STR(vm->why, "reason 1");
+    ended(0, false);
+    CHECK(vm->state == VM_CRASHED);
+    CHECK_STR(vm->why, "reason 1");
+    boots_left = 100;
+    start(); // a crashed VM can be started
+    CHECK_STR(vm->why, "");
+    on_sleep = end_0;
+    finish();
+}
+
+static bool last_runs_again;
+
+static void last_one_ends(void)
+{
+    CHECK(vm->vcpus[1].verdict == VERDICT_NONE);
+    ended(0, last_runs_again);
+    CHECK(vm->vcpus[1].verdict != VERDICT_NONE);
+}
+
+static void others_end(unsigned nth)
+{
+    (void)nth;
+    CHECK(!vm->vcpus[1].thread); // nobody wakes it any more
+    vm->threads--;
+}
+
+TEST(the_others_run_again_when_the_last_says_so)
+{
+    reset(2);
+    start();
+    vm_request_stop(vm, VM_STOP_RESET);
+    last_runs_again = true;
+    on_block = last_one_ends;
+    wakes = 0;
+    ended(1, true);
+    CHECK_EQ(wakes, 1);
+    CHECK_EQ(vm->vcpus_running, 2);
+    CHECK_EQ(vm->vcpus[1].requests, 0);
+    CHECK(vm->vcpus[1].verdict == VERDICT_NONE);
+
+    vm_request_stop(vm, VM_STOP_POWEROFF);
+    last_runs_again = false;
+    on_sleep = others_end;
+    ended(1, false);
+    CHECK(vm->state == VM_STOPPED);
+    finish();
+}
+
+TEST(odd_accesses_do_not_fill_the_log)
+{
+    reset(1);
+    for (unsigned i = 0; i < 1000; i++)
+        vm_odd_access(vm, "read of %u", i);
+    CHECK_EQ(vm->odd_accesses, 1000);
+    CHECK_EQ(lines, ODD_ACCESS_LOGGED + 1);
+    finish();
+}
