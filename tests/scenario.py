@@ -20,7 +20,8 @@ from emulator import Emulator, EmulatorError, Machine
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build")
-PROMPT = r"plinth> "
+# A log line that comes meanwhile makes the console draw its prompt anew.
+PROMPT = r"plinth> (?:\x1b\[K)?$"
 BOOT_SECONDS = 240
 COMMAND_SECONDS = 60
 CTRL_RIGHT_BRACKET = "\x1d"
@@ -106,7 +107,7 @@ class Run:
     def command(self, text, timeout=COMMAND_SECONDS):
         """Types a command at Plinth's prompt and returns what it printed, as lines in one string."""
         self.type(text + "\r")
-        match = self.expect(r"\r?\n(?s:(.*?))" + PROMPT + "$", timeout)
+        match = self.expect(r"\r?\n(?s:(.*?))" + PROMPT, timeout)
         return clean(match.group(1))
 
     def guest_command(self, text, prompt=r"/ # (?:\x1b\[6n)?", timeout=COMMAND_SECONDS):

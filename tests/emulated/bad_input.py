@@ -5,7 +5,7 @@ import os
 import re
 
 from emulator import Machine
-from scenario import ROOT, Image, scenario
+from scenario import PROMPT, ROOT, Image, scenario
 
 INI = """
 [vm missing]
@@ -64,7 +64,7 @@ REFUSED = (
     ("missing", r"nothere.*not on the boot volume"),
     ("truncated", r"short.*truncated"),
     ("notbz", r"plinth\.ini.*not a"),
-    ("bigrd", r"bigrd.*(does not fit|larger|too)"),
+    ("bigrd", r"bigrd.*do(es)? not fit"),
     ("bigmem", r"900|921600"),
 )
 
@@ -87,7 +87,7 @@ def check_finished(run):
         run.type(f"start {name} -c\r")
         verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)")
         run.check(f"{name}: as on hardware", verdict.group(1) == b"ok", verdict.group(0))
-        run.expect(r"plinth> $")
+        run.expect(PROMPT)
         log = run.command("dmesg")
         run.check(f"{name}: a line in the log", re.search(rf"VM {name}: .*(nothing|unknown|no such)", log), log[-600:])
 

@@ -4,7 +4,7 @@
 import re
 
 from emulator import Machine
-from scenario import LINUX_FILES, Image, scenario
+from scenario import LINUX_FILES, PROMPT, Image, scenario
 
 MODEL = "corei7_haswell_4770"
 BENCH_SECONDS = 300
@@ -58,7 +58,7 @@ def measure(run):
     run.type("start bench -c\r")
     verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)", BENCH_SECONDS)
     run.check("the bench guest finished", verdict.group(1) == b"ok", verdict.group(0))
-    run.expect(r"plinth> $")
+    run.expect(PROMPT)
     found = re.findall(rb"bench: ([\w-]+) (\d+) (\d+) (\d+)", bytes(run.emulator.transcript))
     return {name.decode(): tuple(int(n) for n in figures) for name, *figures in found}
 
@@ -66,7 +66,7 @@ def measure(run):
 def measure_linux(run):
     """Boots Linux with guestbench as /init; returns {figure: ticks}."""
     run.type("start linuxbench -c\r")
-    run.expect(r"plinth> $", LINUX_SECONDS)
+    run.expect(PROMPT, LINUX_SECONDS)
     return linux_figures(bytes(run.emulator.transcript))
 
 

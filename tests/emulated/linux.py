@@ -4,7 +4,7 @@
 import re
 
 from emulator import Machine
-from scenario import LINUX_FILES, Image, scenario
+from scenario import LINUX_FILES, PROMPT, Image, scenario
 
 LINUX_SECONDS = 400
 GUEST_PROMPT = r"/ # (\x1b\[6n)?$"  # busybox asks the terminal where its cursor is
@@ -30,7 +30,7 @@ def start_linux(run):
 
 def power_off_linux(run):
     run.type("poweroff\r")
-    run.expect(r"plinth> $", LINUX_SECONDS)
+    run.expect(PROMPT, LINUX_SECONDS)
 
 
 def check_inside(run):
@@ -73,7 +73,7 @@ def check_commands(run):
     run.type("\x1b[A")
     run.expect(r"start nobody")
     run.type("\x15\r")
-    run.expect(r"plinth> $")
+    run.expect(PROMPT)
 
 
 def check_sizes(run):

@@ -69,6 +69,14 @@ static struct cpuid fake_cpuid(u32 leaf, u32 subleaf)
     }
 }
 
+static bool fast_strings = true;
+bool rdmsr_safe(u32 msr, u64 *value)
+{
+    CHECK_EQ(msr, MSR_IA32_MISC_ENABLE);
+    *value = fast_strings;
+    return true;
+}
+
 static struct vm vm;
 static struct vcpu vcpu;
 
@@ -159,6 +167,19 @@ TEST(what_the_host_lacks_the_guest_lacks)
     CHECK_EQ(show(0x80000008, 0).eax, 36 | 48 << 8);
     CHECK_EQ(vcpu.gpa_reserved, 0x000ffff000000000ull);
     CHECK_EQ(show(0x80000007, 0).edx, 1u << 8);
+}
+
+TEST(fast_strings_only_where_the_host_has_them_on)
+{
+    setup(1);
+    create();
+    CHECK(show(7, 0).ebx & BIT(9));
+    CHECK(show(7, 0).edx & BIT(4));
+    fast_strings = false;
+    create();
+    CHECK(!(show(7, 0).ebx & BIT(9)));
+    CHECK(!(show(7, 0).edx & BIT(4)));
+    fast_strings = true;
 }
 
 TEST(bits_that_change)
