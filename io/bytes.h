@@ -8,6 +8,8 @@
 static inline u64 io_bytes_read(struct io_device *device, u64 offset, unsigned size,
                                 u8 (*read)(struct io_device *device, unsigned reg))
 {
+    if (likely(size == 1))
+        return read(device, (unsigned)offset);
     u64 value = 0;
     for (unsigned i = 0; i < size; i++)
         value |= (u64)read(device, (unsigned)offset + i) << (8 * i);
@@ -17,6 +19,10 @@ static inline u64 io_bytes_read(struct io_device *device, u64 offset, unsigned s
 static inline void io_bytes_write(struct io_device *device, u64 offset, unsigned size, u64 value,
                                   void (*write)(struct io_device *device, unsigned reg, u8 value))
 {
+    if (likely(size == 1)) {
+        write(device, (unsigned)offset, (u8)value);
+        return;
+    }
     for (unsigned i = 0; i < size; i++)
         write(device, (unsigned)offset + i, (u8)(value >> (8 * i)));
 }

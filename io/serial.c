@@ -94,7 +94,11 @@ static u8 serial_interrupt(const struct serial *s)
 
 static void serial_update(struct serial *s)
 {
-    irq_line_set(&s->irq, serial_interrupt(s) != IIR_NONE && s->mcr & MCR_OUT2);
+    bool level = serial_interrupt(s) != IIR_NONE && s->mcr & MCR_OUT2;
+    if (level == s->irq_level)
+        return;
+    s->irq_level = level;
+    irq_line_set(&s->irq, level);
 }
 
 static void serial_receive(struct serial *s, u8 byte)

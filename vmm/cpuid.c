@@ -84,6 +84,9 @@ enum need {
     XSAVE,  // the host's XSAVE
     AVX,    // the state component of AVX
     AVX512, // and those of AVX-512
+    // Fast strings enabled (IA32_MISC_ENABLE bit 0): an emulator that has them off runs REP STOSB byte by byte, and a
+    // guest that is told otherwise clears its pages that way.
+    FAST_STRINGS,
 };
 
 #define EAX CPUID_EAX
@@ -145,7 +148,7 @@ static const struct feature {
     {0x07, EBX, 6, HOST, "FDP_EXCPTN_ONLY"},
     {0x07, EBX, 7, HOST, "SMEP"},
     {0x07, EBX, 8, HOST, "BMI2"},
-    {0x07, EBX, 9, HOST, "ERMS"},
+    {0x07, EBX, 9, FAST_STRINGS, "ERMS"},
     {0x07, EBX, 10, HOST, "INVPCID"},
     {0x07, EBX, 13, HOST, "no FPU CS and DS"},
     {0x07, EBX, 16, AVX512, "AVX512F"},
@@ -171,7 +174,7 @@ static const struct feature {
     {0x07, ECX, 12, AVX512, "AVX512_BITALG"},
     {0x07, ECX, 14, AVX512, "AVX512_VPOPCNTDQ"},
     {0x07, ECX, 22, HOST, "RDPID"},
-    {0x07, EDX, 4, HOST, "FSRM"},
+    {0x07, EDX, 4, FAST_STRINGS, "FSRM"},
     {0x07, EDX, 10, HOST, "MD_CLEAR"},
     {0x07, EDX, 14, HOST, "SERIALIZE"},
     {0x80000001, ECX, 0, HOST, "LAHF in 64-bit mode"},
@@ -216,7 +219,7 @@ static struct cpuid host_leaf(u32 leaf, u32 subleaf)
 
 static bool state_offered(unsigned need)
 {
-    u64 offered = xstate_offered();
+    u64 offered = xstate_offered(), misc_enable;
     switch (need) {
     case XSAVE:
         return xstate_has_xsave();
@@ -224,6 +227,8 @@ static bool state_offered(unsigned need)
         return offered & XCR0_AVX;
     case AVX512:
         return (offered & XCR0_AVX512) == XCR0_AVX512;
+    case FAST_STRINGS:
+        return rdmsr_safe(MSR_IA32_MISC_ENABLE, &misc_enable) && (misc_enable & 1);
     default:
         return true;
     }
@@ -425,11 +430,18 @@ static struct cpuid other_leaf(const struct cpuid_table *t, u32 leaf)
     return t->basic[BASIC_LEAVES - 1]; // SDM: beyond the highest, the highest basic leaf
 }
 
+// Apart, so that the common leaves pay for no registers saved.
+static __attribute__((noinline)) void out_of_basic(const struct cpuid_table *t, u32 leaf,
+                                                   struct cpuid *out)
+{
+    *out = other_leaf(t, leaf);
+}
+
 void cpuid_guest(struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid *out)
 {
     const struct cpuid_table *t = vcpu->cpuid;
     if (unlikely(leaf >= BASIC_LEAVES)) {
-        *out = other_leaf(t, leaf);
+        out_of_basic(t, leaf, out);
         return;
     }
     *out = t->basic[leaf];

@@ -61,10 +61,10 @@ struct cpu_ops {
     void (*vcpu_load)(struct vcpu *vcpu);
     void (*vcpu_unload)(struct vcpu *vcpu);
 
-    // Enter the guest until it exits, no later than vcpu->run_until (absolute host TSC), and say why. A host interrupt
+    // Enter the guest until it exits, after `ticks` of the host's TSC at the latest, and say why. A host interrupt
     // that ended the run has been taken when this returns. An event that was being delivered
     // when the exit came is put into vcpu->event, to be injected again by the next run.
-    void (*run)(struct vcpu *vcpu, struct vm_exit *exit);
+    void (*run)(struct vcpu *vcpu, struct vm_exit *exit, u64 ticks);
 
     u64 (*reg_read)(struct vcpu *vcpu, enum vcpu_reg reg);
     void (*reg_write)(struct vcpu *vcpu, enum vcpu_reg reg, u64 value);

@@ -15,6 +15,11 @@
 #define LAYOUT_VGA      0xa0000ull
 #define LAYOUT_VGA_SIZE 0x20000ull
 
+// Where a PC has option ROMs, shadowed in RAM: empty RAM here, not in the e820 map. Linux looks through all of it for
+// tables, which would be 16384 emulated reads in a hole.
+#define LAYOUT_ROMS      0xc0000ull
+#define LAYOUT_ROMS_SIZE 0x20000ull
+
 // Memory that is reserved in the e820 map: the firmware's tables (ACPI) lie there. The RSDP is at
 // its start, where an operating system looks for it (ACPI specification "Finding the RSDP on IA-PC
 // Systems").

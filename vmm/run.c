@@ -185,9 +185,12 @@ static void run_guest(struct vcpu *vcpu)
     u64 now = rdtsc();
     for (;;) {
         // The engine ends a run at its bound, but other exits can come first, again and again.
-        if (unlikely(vcpu->requests || now >= vcpu->run_until) && !attend(vcpu))
-            return;
-        vcpu->ops->run(vcpu, &exit);
+        if (unlikely(vcpu->requests || now >= vcpu->run_until)) {
+            if (!attend(vcpu))
+                return;
+            now = rdtsc();
+        }
+        vcpu->ops->run(vcpu, &exit, now < vcpu->run_until ? vcpu->run_until - now : 0);
         u64 start = rdtsc();
         enum exit_action action = exit_dispatch(vcpu, &exit);
         act(vcpu, &exit, action);

@@ -177,6 +177,8 @@ static int memory_create(struct vm *vm)
     if (error == OK)
         error = guest_memory_add(gm, 0, LAYOUT_LOW_SIZE, GUEST_SLOT_RAM);
     if (error == OK)
+        error = guest_memory_add(gm, LAYOUT_ROMS, LAYOUT_ROMS_SIZE, GUEST_SLOT_RAM);
+    if (error == OK)
         error = guest_memory_add(gm, LAYOUT_BIOS, LAYOUT_BIOS_SIZE, GUEST_SLOT_RAM);
     if (error == OK)
         error = guest_memory_add(gm, LAYOUT_HIGH, below - LAYOUT_HIGH, GUEST_SLOT_RAM);

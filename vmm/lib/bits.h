@@ -23,7 +23,9 @@ static inline u64 bits_get(u64 x, unsigned shift, unsigned width)
 // All ones in the low `size` bytes, size 1 to 8.
 static inline u64 bytes_mask(unsigned size)
 {
-    return ~0ull >> (64 - size * 8);
+    static const u64 masks[] = {
+        0, 0xff, 0xffff, 0xffffff, 0xffffffff, ~0ull >> 24, ~0ull >> 16, ~0ull >> 8, ~0ull};
+    return masks[size];
 }
 
 // a * b / c with a 128-bit product; the quotient must fit in 64 bits (else it is cut).

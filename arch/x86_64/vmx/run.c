@@ -14,12 +14,9 @@ assert_static(GPR_RDI == 7 && GPR_R15 == 15);
 // ("VMX-Preemption Timer"). One tick more than the whole ones that fit: an exit just before the
 // deadline would be for nothing. The field has 32 bits; of a deadline farther off the low ones give
 // an exit too early, which does no harm.
-static inline void timer_set(u64 run_until)
+static inline void timer_set(u64 tsc_ticks)
 {
-    u64 now = rdtsc(), ticks = 0;
-    if (likely(run_until > now))
-        ticks = ((run_until - now) >> vmx_capabilities.timer_shift) + 1;
-    vmwrite(VMCS_PREEMPTION_TIMER_VALUE, ticks);
+    vmwrite(VMCS_PREEMPTION_TIMER_VALUE, (tsc_ticks >> vmx_capabilities.timer_shift) + 1);
 }
 
 static inline unsigned enter(u64 *gpr, struct vmx_vcpu *v)
@@ -74,9 +71,9 @@ static COLD void exit_odd(struct vcpu *vcpu, struct vm_exit *exit, u32 reason)
 
 // `injected` is a constant in both uses: an event was put into this entry.
 static inline __attribute__((always_inline)) void run_once(struct vcpu *vcpu, struct vm_exit *exit,
-                                                           bool injected)
+                                                           u64 ticks, bool injected)
 {
-    timer_set(vcpu->run_until);
+    timer_set(ticks);
     unsigned result = enter(vcpu->gpr, vmx_of(vcpu));
     if (unlikely(result != VMX_ENTRY_OK)) {
         entry_failed(vcpu, exit, result, 0);
@@ -98,16 +95,16 @@ static inline __attribute__((always_inline)) void run_once(struct vcpu *vcpu, st
     row->decode(vcpu, exit);
 }
 
-static __attribute__((noinline)) void run_injecting(struct vcpu *vcpu, struct vm_exit *exit)
+static __attribute__((noinline)) void run_injecting(struct vcpu *vcpu, struct vm_exit *exit, u64 ticks)
 {
     vmx_event_inject(vcpu);
-    run_once(vcpu, exit, true);
+    run_once(vcpu, exit, ticks, true);
 }
 
-void vmx_run(struct vcpu *vcpu, struct vm_exit *exit)
+void vmx_run(struct vcpu *vcpu, struct vm_exit *exit, u64 ticks)
 {
     if (unlikely(vcpu->event.valid))
-        run_injecting(vcpu, exit);
+        run_injecting(vcpu, exit, ticks);
     else
-        run_once(vcpu, exit, false);
+        run_once(vcpu, exit, ticks, false);
 }

@@ -92,7 +92,7 @@ void vmx_swapped_msr_write(struct vmx_vcpu *v, unsigned index, u64 value);
 void vmx_flush_linear(struct vmx_vcpu *v);
 
 // run.c
-void vmx_run(struct vcpu *vcpu, struct vm_exit *exit);
+void vmx_run(struct vcpu *vcpu, struct vm_exit *exit, u64 ticks);
 
 // entry.asm: reached through enter() of run.c only, for it follows no calling convention.
 enum vmx_entry_result {
