@@ -43,7 +43,8 @@ static unsigned region_above(const struct io_bus *bus, u64 address)
 static bool region_holds(const struct io_region *region, u64 address, unsigned size)
 {
     u64 offset = address - region->base;
-    return offset < region->size && offset + size <= region->size; // no wrap: regions end below 2^63
+    return offset < region->size &&
+           offset + size <= region->size; // no wrap: regions end below 2^63
 }
 
 static int bus_grow(struct io_bus *bus)

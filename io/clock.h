@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A VM's time, in ticks of the guest's TSC since the VM was started, and the timers that wait on it.
-// The caller holds the VM's device lock.
+// A VM's time, in ticks of the guest's TSC since the VM was started, and the timers that wait on
+// it. The caller holds the VM's device lock.
 #pragma once
 
 #include "vmm/lib/list.h"
@@ -17,7 +17,7 @@ struct io_clock {
 
 struct io_timer {
     struct list node;
-    u64 deadline; // in ticks; ~0 while not armed
+    u64 deadline;                         // in ticks; ~0 while not armed
     void (*fire)(struct io_timer *timer); // may arm it again
 };
 
@@ -29,8 +29,8 @@ static inline bool io_timer_armed(const struct io_timer *timer)
 {
     return timer->deadline != ~0ull;
 }
-// Fire every timer whose deadline is not after `now`, in order and once: one that is armed again meanwhile
-// waits for the next call, even if it is due, so `next` may be in the past afterwards.
+// Fire every timer whose deadline is not after `now`, in order and once: one that is armed again
+// meanwhile waits for the next call, even if it is due, so `next` may be in the past afterwards.
 void io_clock_run(struct io_clock *clock, u64 now);
 
 // ticks of a frequency `hz` <-> ticks of the clock. Both round down.

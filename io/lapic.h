@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The software local APIC (Intel SDM volume 3 chapter "Advanced Programmable Interrupt Controller"): xAPIC
-// and x2APIC registers, priorities, all timer modes, IPIs. One a vCPU; all of a VM's hang on one
-// struct apic_bus. The caller holds the VM's device lock, except where a function says otherwise.
+// The software local APIC (Intel SDM volume 3 chapter "Advanced Programmable Interrupt
+// Controller"): xAPIC and x2APIC registers, priorities, all timer modes, IPIs. One a vCPU; all of a
+// VM's hang on one struct apic_bus. The caller holds the VM's device lock, except where a function
+// says otherwise.
 #pragma once
 
 #include "io/device.h"
@@ -10,7 +11,8 @@
 #define LAPIC_BASE_DEFAULT 0xfee00000ull
 #define APIC_BUS_MAX       64
 
-// What the APIC timer counts before its divider: nanoseconds. CPUID and the paravirtual leaves tell the guest.
+// What the APIC timer counts before its divider: nanoseconds. CPUID and the paravirtual leaves tell
+// the guest.
 #define LAPIC_TIMER_HZ 1000000000ull
 
 // MAXPHYADDR as far as IA32_APIC_BASE is concerned, until the VM sets its own.
@@ -30,7 +32,7 @@ enum apic_delivery {
 struct apic_message {
     u32 destination; // xAPIC ids in the low 8 bits; x2APIC ids as they are
     bool logical;
-    bool level; // trigger mode
+    bool level;         // trigger mode
     bool x2apic_format; // the destination is 32 bits wide
     enum apic_delivery delivery;
     u8 vector;
@@ -38,7 +40,8 @@ struct apic_message {
 
 struct lapic;
 
-// What a local APIC tells its vCPU. Any may be called from another CPU's thread (with the lock held).
+// What a local APIC tells its vCPU. Any may be called from another CPU's thread (with the lock
+// held).
 struct lapic_ops {
     void (*changed)(struct lapic *lapic); // lapic_pending() may have become >= 0
     void (*nmi)(struct lapic *lapic);
@@ -62,8 +65,8 @@ struct lapic {
     const struct lapic_ops *ops;
     struct apic_bus *bus;
     struct io_clock *clock;
-    u32 id; // initial APIC id
-    u64 base_msr; // IA32_APIC_BASE
+    u32 id;           // initial APIC id
+    u64 base_msr;     // IA32_APIC_BASE
     u8 physical_bits; // MAXPHYADDR that the guest was told
     bool bsp;         // of power-on
     u32 irr[8], isr[8], tmr[8];
@@ -80,11 +83,19 @@ struct lapic {
     bool pv_eoi_pending; // the guest was told that it may skip the next EOI write
 };
 
-enum lapic_lvt { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR };
+enum lapic_lvt {
+    LVT_CMCI,
+    LVT_TIMER,
+    LVT_THERMAL,
+    LVT_PERFORMANCE,
+    LVT_LINT0,
+    LVT_LINT1,
+    LVT_ERROR
+};
 
-void lapic_init(struct lapic *lapic, u32 id, bool bsp, struct apic_bus *bus,
-                struct io_clock *clock, const struct lapic_ops *ops); // and joins the bus
-void lapic_reset(struct lapic *lapic); // power-on; lapic_init_signal() is INIT
+void lapic_init(struct lapic *lapic, u32 id, bool bsp, struct apic_bus *bus, struct io_clock *clock,
+                const struct lapic_ops *ops); // and joins the bus
+void lapic_reset(struct lapic *lapic);        // power-on; lapic_init_signal() is INIT
 void lapic_init_signal(struct lapic *lapic);
 // Highest vector that may be delivered to the CPU now (above the processor priority), or -1.
 int lapic_pending(const struct lapic *lapic);
@@ -96,10 +107,11 @@ void lapic_lint0(struct lapic *lapic, bool level);
 // x2APIC MSRs 0x800-0x8ff, IA32_APIC_BASE, IA32_TSC_DEADLINE. False: the access must raise #GP(0).
 MUST_CHECK bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *value);
 MUST_CHECK bool lapic_msr_write(struct lapic *lapic, u32 msr, u64 value);
-// The vCPU's TSC is now the clock plus `adjust`: IA32_TSC or IA32_TSC_ADJUST was written. Moves a TSC deadline.
+// The vCPU's TSC is now the clock plus `adjust`: IA32_TSC or IA32_TSC_ADJUST was written. Moves a
+// TSC deadline.
 void lapic_set_tsc_adjust(struct lapic *lapic, u64 adjust);
-// What a PC's firmware leaves behind on the boot processor: enabled, LINT0 to the PIC, LINT1 NMI. For guests that
-// are started without firmware.
+// What a PC's firmware leaves behind on the boot processor: enabled, LINT0 to the PIC, LINT1 NMI.
+// For guests that are started without firmware.
 void lapic_virtual_wire(struct lapic *lapic);
 // CR8 is the high half of TPR's low byte.
 u64 lapic_cr8_read(const struct lapic *lapic);

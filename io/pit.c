@@ -124,6 +124,8 @@ static u64 channel_next_rise(const struct pit_channel *c, u64 elapsed)
 }
 
 // Only the output's rising edges matter to interrupt controllers, so only these are timed.
+#define TICK_MAX_HZ 50000 // how often channel 0 interrupts at most
+
 static void pit_schedule(struct pit *pit)
 {
     const struct pit_channel *c = &pit->channels[0];
@@ -141,6 +143,10 @@ static void pit_fire(struct io_timer *timer)
     irq_line_set(&pit->irq, false);
     irq_line_set(&pit->irq, true);
     pit_schedule(pit);
+    // A period that a host could not serve is stretched; ticks in between are lost.
+    u64 earliest = pit->clock->now(pit->clock) + pit->clock->hz / TICK_MAX_HZ;
+    if (io_timer_armed(timer) && timer->deadline < earliest)
+        io_timer_arm(pit->clock, timer, earliest);
 }
 
 // Something about a channel's count changed; the output of channel 0 is low until it rises.

@@ -12,7 +12,7 @@
 struct serial {
     struct io_device ports; // 8 ports
     struct irq_line irq;
-    bool irq_level; // as last told
+    bool irq_level;                                             // as last told
     void (*output)(void *context, const u8 *bytes, unsigned n); // may be null
     void *context;
     u8 ier, fcr, lcr, mcr, msr, scr;

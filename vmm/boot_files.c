@@ -33,7 +33,8 @@ static const char *status_text(const struct boot_file *file)
 {
     static const char *const texts[] = {
         [BOOT_FILE_MISSING] = "is not on the boot volume: copy it there, or correct the name",
-        [BOOT_FILE_UNREADABLE] = "could not be read: the firmware reported an error; check the volume",
+        [BOOT_FILE_UNREADABLE] =
+            "could not be read: the firmware reported an error; check the volume",
         [BOOT_FILE_NO_MEMORY] = "did not fit into this machine's memory",
     };
     if (!file)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// plinth.ini, checked whole before anything starts. Pure text to struct; the unit tests run it on the host.
+// plinth.ini, checked whole before anything starts. Pure text to struct; the unit tests run it on
+// the host.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -13,7 +14,7 @@
 
 struct config_vm {
     char name[CONFIG_NAME_MAX];
-    unsigned line; // of its section header
+    unsigned line;  // of its section header
     char engine[8]; // "auto" unless given
     char mmu[8];    // "auto", "ept", ...
     unsigned cpus;
@@ -35,7 +36,7 @@ struct config {
     unsigned log_level;
 };
 
-// text: not terminated, may hold anything. On error returns false with `error` = "plinth.ini:LINE: what; what to do".
-// `storage` has room for CONFIG_VM_MAX VMs.
+// text: not terminated, may hold anything. On error returns false with `error` = "plinth.ini:LINE:
+// what; what to do". `storage` has room for CONFIG_VM_MAX VMs.
 MUST_CHECK bool config_parse(const char *text, u64 size, struct config_vm *storage,
                              struct config *config, char error[CONFIG_ERROR_MAX]);

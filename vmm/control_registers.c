@@ -18,24 +18,15 @@ static const struct cr4_need {
     u8 reg; // enum cpuid_register
     u8 bit;
 } cr4_needs[] = {
-    {CR4_VME | CR4_PVI, 1, CPUID_EDX, 1},
-    {CR4_DE, 1, CPUID_EDX, 2},
-    {CR4_PSE, 1, CPUID_EDX, 3},
-    {CR4_TSD, 1, CPUID_EDX, 4},
-    {CR4_PAE, 1, CPUID_EDX, 6},
-    {CR4_MCE, 1, CPUID_EDX, 7},
-    {CR4_PGE, 1, CPUID_EDX, 13},
-    {CR4_OSFXSR, 1, CPUID_EDX, 24},
-    {CR4_OSXMMEXCPT, 1, CPUID_EDX, 25},
-    {CR4_PCIDE, 1, CPUID_ECX, 17},
-    {CR4_OSXSAVE, 1, CPUID_ECX, 26},
-    {CR4_FSGSBASE, 7, CPUID_EBX, 0},
-    {CR4_SMEP, 7, CPUID_EBX, 7},
-    {CR4_SMAP, 7, CPUID_EBX, 20},
-    {CR4_UMIP, 7, CPUID_ECX, 2},
-    {CR4_PKE, 7, CPUID_ECX, 3},
-    {CR4_CET, 7, CPUID_ECX, 7},
-    {CR4_LA57, 7, CPUID_ECX, 16},
+    {CR4_VME | CR4_PVI, 1, CPUID_EDX, 1}, {CR4_DE, 1, CPUID_EDX, 2},
+    {CR4_PSE, 1, CPUID_EDX, 3},           {CR4_TSD, 1, CPUID_EDX, 4},
+    {CR4_PAE, 1, CPUID_EDX, 6},           {CR4_MCE, 1, CPUID_EDX, 7},
+    {CR4_PGE, 1, CPUID_EDX, 13},          {CR4_OSFXSR, 1, CPUID_EDX, 24},
+    {CR4_OSXMMEXCPT, 1, CPUID_EDX, 25},   {CR4_PCIDE, 1, CPUID_ECX, 17},
+    {CR4_OSXSAVE, 1, CPUID_ECX, 26},      {CR4_FSGSBASE, 7, CPUID_EBX, 0},
+    {CR4_SMEP, 7, CPUID_EBX, 7},          {CR4_SMAP, 7, CPUID_EBX, 20},
+    {CR4_UMIP, 7, CPUID_ECX, 2},          {CR4_PKE, 7, CPUID_ECX, 3},
+    {CR4_CET, 7, CPUID_ECX, 7},           {CR4_LA57, 7, CPUID_ECX, 16},
     {CR4_PKS, 7, CPUID_ECX, 31},
 };
 
@@ -59,7 +50,8 @@ static bool in_64bit_code(struct vcpu *vcpu)
     return (vcpu_reg(vcpu, REG_EFER) & EFER_LMA) && (cs.access & SEGMENT_L);
 }
 
-// Turning paging on with EFER.LME set enters IA-32e mode; the checks of SDM volume 3, "Initializing IA-32e Mode".
+// Turning paging on with EFER.LME set enters IA-32e mode; the checks of SDM volume 3, "Initializing
+// IA-32e Mode".
 static bool paging_on_valid(struct vcpu *vcpu)
 {
     if (!(vcpu_reg(vcpu, REG_EFER) & EFER_LME))
@@ -96,8 +88,7 @@ static bool cr4_write(struct vcpu *vcpu, u64 value)
         return false;
     if (long_mode && (changed & (CR4_LA57 | (old & CR4_PAE))))
         return false;
-    if ((changed & value & CR4_PCIDE) &&
-        (!long_mode || (vcpu_reg(vcpu, REG_CR3) & CR3_PCID_MASK)))
+    if ((changed & value & CR4_PCIDE) && (!long_mode || (vcpu_reg(vcpu, REG_CR3) & CR3_PCID_MASK)))
         return false;
     vcpu->ops->reg_write(vcpu, REG_CR4, value);
     return true;

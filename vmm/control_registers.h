@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The guest's writes to control registers, with the checks of the Intel SDM (volume 3, "Control Registers"; volume 2, "MOV - Move
-// to/from Control Registers").
+// The guest's writes to control registers, with the checks of the Intel SDM (volume 3, "Control
+// Registers"; volume 2, "MOV - Move to/from Control Registers").
 #pragma once
 
 #include "vmm/lib/types.h"

@@ -84,8 +84,8 @@ enum need {
     XSAVE,  // the host's XSAVE
     AVX,    // the state component of AVX
     AVX512, // and those of AVX-512
-    // Fast strings enabled (IA32_MISC_ENABLE bit 0): an emulator that has them off runs REP STOSB byte by byte, and a
-    // guest that is told otherwise clears its pages that way.
+    // Fast strings enabled (IA32_MISC_ENABLE bit 0): an emulator that has them off runs REP STOSB
+    // byte by byte, and a guest that is told otherwise clears its pages that way.
     FAST_STRINGS,
 };
 

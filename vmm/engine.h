@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The engine seam: who runs guest instructions. One const struct cpu_ops an engine, picked per VM; nothing
-// outside the engine's folder tests for a vendor.
+// The engine seam: who runs guest instructions. One const struct cpu_ops an engine, picked per VM;
+// nothing outside the engine's folder tests for a vendor.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -9,26 +9,55 @@
 
 struct vcpu;
 
-// Registers that the engine may keep in hardware form. The general registers but RSP live in struct vcpu.
+// Registers that the engine may keep in hardware form. The general registers but RSP live in struct
+// vcpu.
 enum vcpu_reg {
-    REG_RIP, REG_RSP, REG_RFLAGS,
-    REG_CR0, REG_CR2, REG_CR3, REG_CR4, // as the guest sees them
+    REG_RIP,
+    REG_RSP,
+    REG_RFLAGS,
+    REG_CR0,
+    REG_CR2,
+    REG_CR3,
+    REG_CR4, // as the guest sees them
     REG_DR7,
-    REG_EFER, REG_PAT,
-    REG_SYSENTER_CS, REG_SYSENTER_ESP, REG_SYSENTER_EIP,
-    REG_STAR, REG_LSTAR, REG_CSTAR, REG_FMASK, REG_KERNEL_GS_BASE, REG_TSC_AUX,
+    REG_EFER,
+    REG_PAT,
+    REG_SYSENTER_CS,
+    REG_SYSENTER_ESP,
+    REG_SYSENTER_EIP,
+    REG_STAR,
+    REG_LSTAR,
+    REG_CSTAR,
+    REG_FMASK,
+    REG_KERNEL_GS_BASE,
+    REG_TSC_AUX,
     REG_DEBUGCTL,
-    REG_PDPTE0, REG_PDPTE1, REG_PDPTE2, REG_PDPTE3,
+    REG_PDPTE0,
+    REG_PDPTE1,
+    REG_PDPTE2,
+    REG_PDPTE3,
     REG_INTERRUPTIBILITY, // enum vcpu_interruptibility bits
     REG_COUNT
 };
 
 enum vcpu_interruptibility { BLOCKED_STI = 1, BLOCKED_MOV_SS = 2, BLOCKED_NMI = 8 };
 
-enum vcpu_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_GDTR, SEG_IDTR, SEG_COUNT };
+enum vcpu_segment {
+    SEG_ES,
+    SEG_CS,
+    SEG_SS,
+    SEG_DS,
+    SEG_FS,
+    SEG_GS,
+    SEG_LDTR,
+    SEG_TR,
+    SEG_GDTR,
+    SEG_IDTR,
+    SEG_COUNT
+};
 
-// access: bits 7:0 and 15:12 as in a descriptor's second word (type, S, DPL, P; AVL, L, D/B, G), bit 16
-// unusable. GDTR and IDTR use base and limit only. limit is in bytes.
+// access: bits 7:0 and 15:12 as in a descriptor's second word (type, S, DPL, P; AVL, L, D/B, G),
+// bit 16 unusable. GDTR and IDTR use base and limit only. limit is in bytes.
 struct segment {
     u16 selector;
     u32 access;
@@ -43,7 +72,8 @@ struct cpu_ops {
     const char *name;        // as in the configuration: "vmx"
     const char *description; // "Intel VT-x"
 
-    // Once, on the booting CPU. Null: this machine can run guests with it; else the reason, in words for the user.
+    // Once, on the booting CPU. Null: this machine can run guests with it; else the reason, in
+    // words for the user.
     const char *(*probe)(void);
     // On each CPU, before any vCPU runs there. An error code.
     int (*cpu_enable)(void);
@@ -51,26 +81,30 @@ struct cpu_ops {
 
     const struct page_table_format *stage2_format;
     unsigned (*stage2_max_leaf)(void);
-    // One line about what is in use ("EPT 4K/2M/1G A/D, VPID, unrestricted, ..."), for `info` and `version`.
+    // One line about what is in use ("EPT 4K/2M/1G A/D, VPID, unrestricted, ..."), for `info` and
+    // `version`.
     void (*describe)(char *to, size_t size);
 
     int (*vcpu_create)(struct vcpu *vcpu); // ERR_NO_MEMORY
     void (*vcpu_destroy)(struct vcpu *vcpu);
-    void (*vcpu_reset)(struct vcpu *vcpu); // the manual's state after power-up; also empties queued events
+    void (*vcpu_reset)(
+        struct vcpu *vcpu); // the manual's state after power-up; also empties queued events
     // The vCPU's state into this CPU, and back out to memory so that it can go to another CPU.
     void (*vcpu_load)(struct vcpu *vcpu);
     void (*vcpu_unload)(struct vcpu *vcpu);
 
-    // Enter the guest until it exits, after `ticks` of the host's TSC at the latest, and say why. A host interrupt
-    // that ended the run has been taken when this returns. An event that was being delivered
-    // when the exit came is put into vcpu->event, to be injected again by the next run.
+    // Enter the guest until it exits, after `ticks` of the host's TSC at the latest, and say why. A
+    // host interrupt that ended the run has been taken when this returns. An event that was being
+    // delivered when the exit came is put into vcpu->event, to be injected again by the next run.
     void (*run)(struct vcpu *vcpu, struct vm_exit *exit, u64 ticks);
 
     u64 (*reg_read)(struct vcpu *vcpu, enum vcpu_reg reg);
     void (*reg_write)(struct vcpu *vcpu, enum vcpu_reg reg, u64 value);
     void (*segment_read)(struct vcpu *vcpu, enum vcpu_segment which, struct segment *segment);
-    void (*segment_write)(struct vcpu *vcpu, enum vcpu_segment which, const struct segment *segment);
-    // Step over the instruction that exited: RIP to rip, interrupt shadow cleared, a pending single-step trap raised.
+    void (*segment_write)(struct vcpu *vcpu, enum vcpu_segment which,
+                          const struct segment *segment);
+    // Step over the instruction that exited: RIP to rip, interrupt shadow cleared, a pending
+    // single-step trap raised.
     void (*skip)(struct vcpu *vcpu, u64 rip);
 
     // May an external interrupt (nmi: an NMI) be injected at the next entry?
@@ -82,8 +116,10 @@ struct cpu_ops {
     void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset); // guest TSC = host TSC + offset
     // Let RDMSR or WRMSR of an MSR run without an exit.
     void (*msr_passthrough)(struct vcpu *vcpu, u32 msr, bool read, bool write);
-    // After EXIT_ENTRY_FAILED or for a report: what is wrong with the guest's state, a line a field.
-    void (*explain)(struct vcpu *vcpu, void (*print)(void *context, const char *format, ...), void *context);
+    // After EXIT_ENTRY_FAILED or for a report: what is wrong with the guest's state, a line a
+    // field.
+    void (*explain)(struct vcpu *vcpu, void (*print)(void *context, const char *format, ...),
+                    void *context);
 };
 
 extern const struct cpu_ops vmx_ops;

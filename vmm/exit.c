@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What to do about each kind of exit. A handler reads the decoded exit, changes the guest's registers or its machine, and names
-// an action; it never moves RIP. Neutral: everything about the CPU goes through struct cpu_ops.
+// What to do about each kind of exit. A handler reads the decoded exit, changes the guest's
+// registers or its machine, and names an action; it never moves RIP. Neutral: everything about the
+// CPU goes through struct cpu_ops.
 #include "vmm/exit.h"
 #include "vmm/control_registers.h"
 #include "vmm/cpuid.h"
@@ -51,8 +52,11 @@ enum exit_action exit_fault(struct vm_exit *exit, u8 vector)
 
 enum exit_action exit_fault_error(struct vm_exit *exit, u8 vector, u32 error)
 {
-    exit->fault = (struct vcpu_event){
-        .valid = true, .vector = vector, .type = EVENT_EXCEPTION, .has_error = true, .error = error};
+    exit->fault = (struct vcpu_event){.valid = true,
+                                      .vector = vector,
+                                      .type = EVENT_EXCEPTION,
+                                      .has_error = true,
+                                      .error = error};
     return ACTION_FAULT;
 }
 
@@ -151,7 +155,8 @@ static enum exit_action exit_msr_write(struct vcpu *vcpu, struct vm_exit *exit)
     return ACTION_NEXT;
 }
 
-// None is offered (CPUID shows no feature that has one), so each is unknown, from every privilege level.
+// None is offered (CPUID shows no feature that has one), so each is unknown, from every privilege
+// level.
 static enum exit_action exit_hypercall(struct vcpu *vcpu, struct vm_exit *exit)
 {
     (void)exit;
@@ -248,7 +253,8 @@ static enum exit_action exit_task_switch(struct vcpu *vcpu, struct vm_exit *exit
 static enum exit_action exit_triple_fault(struct vcpu *vcpu, struct vm_exit *exit)
 {
     (void)exit;
-    vm_kill(vcpu->vm, "triple fault on vCPU %u: an exception came while a double fault was delivered",
+    vm_kill(vcpu->vm,
+            "triple fault on vCPU %u: an exception came while a double fault was delivered",
             vcpu->index);
     return ACTION_STOP;
 }

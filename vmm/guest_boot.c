@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From a configuration to a machine that is ready to run: files, ACPI tables, memory map, loader, first vCPU.
+// From a configuration to a machine that is ready to run: files, ACPI tables, memory map, loader,
+// first vCPU.
 #include "vmm/guest_boot.h"
 #include "vmm/acpi_tables.h"
 #include "vmm/boot_files.h"
@@ -10,11 +11,12 @@
 #include "vmm/lib/format.h"
 #include "arch/x86_64/regs.h"
 
-// Descriptor types and attributes as struct segment.access has them (SDM volume 3, "Code- and Data-Segment
-// Descriptor Types").
-#define ACCESS_CODE_64 (0x9bu | SEGMENT_L | BIT(15)) // execute, read, accessed; present; 4 KiB units
-#define ACCESS_DATA    (0x93u | SEGMENT_DB | BIT(15))
-#define LIMIT_4G       0xffffffffu
+// Descriptor types and attributes as struct segment.access has them (SDM volume 3, "Code- and
+// Data-Segment Descriptor Types").
+#define ACCESS_CODE_64                                                                             \
+    (0x9bu | SEGMENT_L | BIT(15)) // execute, read, accessed; present; 4 KiB units
+#define ACCESS_DATA (0x93u | SEGMENT_DB | BIT(15))
+#define LIMIT_4G    0xffffffffu
 
 static bool files_find(const struct config_vm *c, struct load_linux_input *in, char *why)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Fills a stopped VM's memory with what its configuration names, and sets its first vCPU to the entry point.
+// Fills a stopped VM's memory with what its configuration names, and sets its first vCPU to the
+// entry point.
 #pragma once
 
 struct vm;

@@ -15,8 +15,8 @@
 #define LAYOUT_VGA      0xa0000ull
 #define LAYOUT_VGA_SIZE 0x20000ull
 
-// Where a PC has option ROMs, shadowed in RAM: empty RAM here, not in the e820 map. Linux looks through all of it for
-// tables, which would be 16384 emulated reads in a hole.
+// Where a PC has option ROMs, shadowed in RAM: empty RAM here, not in the e820 map. Linux looks
+// through all of it for tables, which would be 16384 emulated reads in a hole.
 #define LAYOUT_ROMS      0xc0000ull
 #define LAYOUT_ROMS_SIZE 0x20000ull
 
@@ -41,7 +41,8 @@
 #define LAYOUT_HPET            0xfed00000ull
 #define LAYOUT_LAPIC           0xfee00000ull
 
-// One past the last address of the two spaces: ports, and memory as wide as the CPUs that guests are shown have it at most.
+// One past the last address of the two spaces: ports, and memory as wide as the CPUs that guests
+// are shown have it at most.
 #define LAYOUT_PORT_SPACE   0x10000ull
 #define LAYOUT_MEMORY_SPACE BIT(52)
 

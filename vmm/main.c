@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The core's C entry: brings the machine up in order, one readable function, then becomes the idle thread. Boot may run
-// out of things: what is missing is one plain line; what can go on without it goes on.
+// The core's C entry: brings the machine up in order, one readable function, then becomes the idle
+// thread. Boot may run out of things: what is missing is one plain line; what can go on without it
+// goes on.
 #include "vmm/main.h"
 #include "vmm/boot_files.h"
 #include "vmm/config.h"
@@ -118,7 +119,8 @@ const struct boot_info *core_boot_info(void)
     return boot_info;
 }
 
-// The loader's memory goes back to the allocator, so what is still needed of its structure is copied.
+// The loader's memory goes back to the allocator, so what is still needed of its structure is
+// copied.
 static void keep_boot_info(struct boot_info *boot)
 {
     boot_info = heap_alloc(sizeof(*boot_info));
@@ -134,7 +136,8 @@ void core_main(struct boot_info *boot)
     cpu_init_first();
     host_console_init_early(boot);
     if (boot->magic != BOOT_INFO_MAGIC || boot->version != BOOT_INFO_VERSION)
-        panic("the loader and the core are of different builds: write both to the boot volume anew");
+        panic(
+            "the loader and the core are of different builds: write both to the boot volume anew");
     frame_init(boot);
     host_map_init(boot);
     boot = hpa_to_hva((hpa_t)boot);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The crash report. Reads only; the guest's memory is looked at through the guest's own page tables.
+// The crash report. Reads only; the guest's memory is looked at through the guest's own page
+// tables.
 #include "vmm/report.h"
 #include "vmm/guest_walk.h"
 #include "vmm/vm.h"
@@ -17,12 +18,14 @@ typedef unsigned long long ull;
 
 static void print_registers(struct vcpu *v)
 {
-    static const char *const names[GPR_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                                 "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    static const char *const names[GPR_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+                                                 "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+                                                 "r12", "r13", "r14", "r15"};
     for (unsigned i = 0; i < GPR_COUNT; i += 4)
         log_error("  %-3s %016llx  %-3s %016llx  %-3s %016llx  %-3s %016llx", names[i],
-                  (ull)vcpu_gpr_read(v, i), names[i + 1], (ull)vcpu_gpr_read(v, i + 1), names[i + 2],
-                  (ull)vcpu_gpr_read(v, i + 2), names[i + 3], (ull)vcpu_gpr_read(v, i + 3));
+                  (ull)vcpu_gpr_read(v, i), names[i + 1], (ull)vcpu_gpr_read(v, i + 1),
+                  names[i + 2], (ull)vcpu_gpr_read(v, i + 2), names[i + 3],
+                  (ull)vcpu_gpr_read(v, i + 3));
     log_error("  rip %016llx  rflags %llx  cr0 %llx  cr2 %llx  cr3 %llx  cr4 %llx  efer %llx",
               (ull)vcpu_reg(v, REG_RIP), (ull)vcpu_reg(v, REG_RFLAGS), (ull)vcpu_reg(v, REG_CR0),
               (ull)vcpu_reg(v, REG_CR2), (ull)vcpu_reg(v, REG_CR3), (ull)vcpu_reg(v, REG_CR4),
@@ -31,7 +34,7 @@ static void print_registers(struct vcpu *v)
 
 static void print_segments(struct vcpu *v)
 {
-    static const char *const names[SEG_COUNT] = {"es", "cs", "ss",   "ds", "fs",
+    static const char *const names[SEG_COUNT] = {"es", "cs",   "ss", "ds",   "fs",
                                                  "gs", "ldtr", "tr", "gdtr", "idtr"};
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         struct segment s;

@@ -4,6 +4,6 @@
 
 struct vm;
 
-// Why (vm->why), and of the vCPU in this CPU if it is the VM's: registers, the bytes at RIP decoded, the last exits,
-// and for a refused entry the fields that are wrong.
+// Why (vm->why), and of the vCPU in this CPU if it is the VM's: registers, the bytes at RIP
+// decoded, the last exits, and for a refused entry the fields that are wrong.
 void report_crash(struct vm *vm);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The run loop: the body of a vCPU's thread. Only this file moves RIP, records exits and injects events.
+// The run loop: the body of a vCPU's thread. Only this file moves RIP, records exits and injects
+// events.
 //
-// Two speeds. As long as nobody asked for anything (vcpu->requests) and the bound worked out for the run still
-// holds (vcpu->run_until), an exit is: run, dispatch, step, record. Everything else - requests,
-// timers, interrupts, other threads' turns, halting - happens in attend().
+// Two speeds. As long as nobody asked for anything (vcpu->requests) and the bound worked out for
+// the run still holds (vcpu->run_until), an exit is: run, dispatch, step, record. Everything else -
+// requests, timers, interrupts, other threads' turns, halting - happens in attend().
 #include "vmm/vm.h"
 #include "vmm/run.h"
 #include "vmm/vcpu.h"
@@ -43,7 +44,8 @@ static u64 next_timer(const struct vcpu *vcpu)
     if (!keeps_time(vcpu) || next == ~0ull)
         return ~0ull;
     u64 tsc = next - vm->tsc_offset;
-    return tsc < next ? ~0ull : tsc; // the guest's clock is behind the host's: it chose one past its end
+    return tsc < next ? ~0ull
+                      : tsc; // the guest's clock is behind the host's: it chose one past its end
 }
 
 // The vector of an interrupt that waits for this vCPU, or -1. VM's lock held.
@@ -139,10 +141,10 @@ static void startup_requests(struct vcpu *vcpu, u32 requests)
     }
 }
 
-// Everything that is not the fast path. False: the vCPU is to leave its run loop. Interrupts are taken
-// before the look at the requests, never between it and the entry: the one that says "look at your
-// requests" then ends the run. They are taken even if no exit was for them, because a guest that faults
-// in each delivery of an event has no such exits.
+// Everything that is not the fast path. False: the vCPU is to leave its run loop. Interrupts are
+// taken before the look at the requests, never between it and the entry: the one that says "look at
+// your requests" then ends the run. They are taken even if no exit was for them, because a guest
+// that faults in each delivery of an event has no such exits.
 static bool attend(struct vcpu *vcpu)
 {
     for (;;) {

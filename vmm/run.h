@@ -7,5 +7,6 @@
 struct vm;
 struct vcpu;
 
-// A vCPU left its run loop. The last one carries out what was asked of the VM; true: run again (a reset).
+// A vCPU left its run loop. The last one carries out what was asked of the VM; true: run again (a
+// reset).
 bool vm_vcpu_ended(struct vm *vm, struct vcpu *vcpu);

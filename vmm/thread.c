@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Cooperative threads on per-CPU run queues. A queue's lock is held across the context switch and given back by whoever
-// runs next, so a thread is never on two CPUs and a wake-up never falls between "decided to block" and "blocked".
-// A thread stays on the CPU it was made for.
+// Cooperative threads on per-CPU run queues. A queue's lock is held across the context switch and
+// given back by whoever runs next, so a thread is never on two CPUs and a wake-up never falls
+// between "decided to block" and "blocked". A thread stays on the CPU it was made for.
 #include "vmm/thread.h"
 #include "vmm/lib/assert.h"
 #include "vmm/lib/format.h"
@@ -18,9 +18,9 @@ struct run_queue {
     struct list sleepers; // earliest first
     u64 first_wake;       // wake_at of the first sleeper; NEVER if none
     u32 ready_count;
-    u32 overtaken;    // woken threads that went first since one in line had its turn
-    u32 threads;      // that belong to this CPU
-    bool preempt;     // somebody was woken: the running thread gives way soon
+    u32 overtaken;       // woken threads that went first since one in line had its turn
+    u32 threads;         // that belong to this CPU
+    bool preempt;        // somebody was woken: the running thread gives way soon
     struct thread *dead; // switched away from for good; freed by the next thread
     struct thread idle;
 };
@@ -107,8 +107,8 @@ static struct thread *ready_take(struct run_queue *q)
     return t;
 }
 
-// Queue held. A woken thread goes first: it waited for something, and waits no longer. Not for ever,
-// though: threads that wake each other all the time would keep the rest from the CPU.
+// Queue held. A woken thread goes first: it waited for something, and waits no longer. Not for
+// ever, though: threads that wake each other all the time would keep the rest from the CPU.
 static void make_ready(struct run_queue *q, struct thread *t)
 {
     sleeper_remove(q, t);
@@ -206,7 +206,8 @@ static u32 least_busy_cpu(void)
     return best;
 }
 
-// The stack of a thread that has not run: what context_switch pops, then thread_start as the return address.
+// The stack of a thread that has not run: what context_switch pops, then thread_start as the return
+// address.
 static u64 first_stack(void *top)
 {
     enum { CALLEE_SAVED = 6 };
@@ -291,7 +292,8 @@ bool thread_block_until(u64 tsc)
         spin_unlock(&q->lock);
         return true;
     }
-    if (tsc <= rdtsc()) { // as a sleeper it would be the first to be woken: others would wait for ever
+    if (tsc <=
+        rdtsc()) { // as a sleeper it would be the first to be woken: others would wait for ever
         spin_unlock(&q->lock);
         thread_yield();
         return false;

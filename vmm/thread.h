@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Host threads: a vCPU, the shell, a device worker. Cooperative: a thread runs until it yields or blocks (a guest's run
-// is bounded by the engine). Each CPU has a run queue and an idle thread that halts; a wake-up on another
-// CPU is an IPI. Wake-ups are never lost: thread_wake() of a running thread makes its next thread_block() return at once.
+// Host threads: a vCPU, the shell, a device worker. Cooperative: a thread runs until it yields or
+// blocks (a guest's run is bounded by the engine). Each CPU has a run queue and an idle thread that
+// halts; a wake-up on another CPU is an IPI. Wake-ups are never lost: thread_wake() of a running
+// thread makes its next thread_block() return at once.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -15,19 +16,19 @@
 enum thread_state { THREAD_READY, THREAD_RUNNING, THREAD_BLOCKED, THREAD_DEAD };
 
 struct thread {
-    struct list node;     // on a run queue
-    struct list all;      // on the list of all threads
-    struct list sleep;    // on a run queue's list of sleepers
-    u64 stack_pointer;    // while not running
+    struct list node;  // on a run queue
+    struct list all;   // on the list of all threads
+    struct list sleep; // on a run queue's list of sleepers
+    u64 stack_pointer; // while not running
     void *stack_top;
     u32 cpu; // index of the CPU it belongs to
     enum thread_state state;
     bool wake_pending;
-    bool in_line; // came to the end of the ready ones, not to their front
-    u64 wake_at;     // TSC; ~0: not sleeping
-    u64 started;     // TSC when it was switched to last
-    u64 cycles;      // used so far
-    u64 slice_end;   // TSC
+    bool in_line;  // came to the end of the ready ones, not to their front
+    u64 wake_at;   // TSC; ~0: not sleeping
+    u64 started;   // TSC when it was switched to last
+    u64 cycles;    // used so far
+    u64 slice_end; // TSC
     void (*entry)(void *argument);
     void *argument;
     // Called with the thread's own CPU when it is switched out / in; may be null.
@@ -39,8 +40,8 @@ struct thread {
 void thread_init_cpu(void); // makes the running context this CPU's idle thread; after cpu and heap
 NORETURN void thread_idle_loop(void);
 
-// Null if there is no memory. Starts blocked: thread_wake() it. cpu: index, or THREAD_ANY_CPU for the
-// least busy one that can run guests.
+// Null if there is no memory. Starts blocked: thread_wake() it. cpu: index, or THREAD_ANY_CPU for
+// the least busy one that can run guests.
 #define THREAD_ANY_CPU (~0u)
 struct thread *thread_create(const char *name, u32 cpu, void (*entry)(void *), void *argument);
 void thread_destroy(struct thread *thread); // only one that was never woken
@@ -54,6 +55,7 @@ bool thread_block_until(u64 tsc);
 void thread_sleep_us(u64 us);
 // Should the running thread give way (slice over and others wait)?
 bool thread_should_yield(void);
-// The earliest TSC at which this CPU must look at its queue again: slice end if others wait, first sleeper. ~0: never.
+// The earliest TSC at which this CPU must look at its queue again: slice end if others wait, first
+// sleeper. ~0: never.
 u64 thread_next_event(void);
 void thread_for_each(void (*visit)(const struct thread *thread, void *context), void *context);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What a vCPU's exits cost: a count and a cycle histogram per kind, and a ring with the last exits. Always on.
+// What a vCPU's exits cost: a count and a cycle histogram per kind, and a ring with the last exits.
+// Always on.
 #pragma once
 
 #include "vmm/lib/types.h"
+#include "vmm/lib/assert.h"
 #include "vmm/lib/bits.h"
 #include "vmm/exit.h"
 
@@ -28,8 +30,9 @@ struct trace {
     struct trace_kind kinds[EXIT_KIND_COUNT];
 };
 
-// cycles: from the exit to the next entry, or to where the vCPU gave up the CPU.
-static inline void trace_record(struct trace *trace, const struct vm_exit *exit, u64 start, u64 cycles)
+// cycles: from where the decoded exit is in hand to where its action is done.
+static inline void trace_record(struct trace *trace, const struct vm_exit *exit, u64 start,
+                                u64 cycles)
 {
     struct trace_entry *e = &trace->ring[trace->next++ % TRACE_RING];
     e->rip = exit->rip;
@@ -40,6 +43,6 @@ static inline void trace_record(struct trace *trace, const struct vm_exit *exit,
     struct trace_kind *k = &trace->kinds[exit->kind];
     k->count++;
     k->cycles += cycles;
-    unsigned bucket = bit_highest(cycles | 1);
-    k->buckets[bucket < TRACE_BUCKETS ? bucket : TRACE_BUCKETS - 1]++;
+    assert_static(TRACE_BUCKETS == 8 * sizeof(e->cycles));
+    k->buckets[bit_highest(e->cycles | 1)]++;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A vCPU's registers, requests from other threads, what its local APIC tells it, and queueing of exceptions.
+// A vCPU's registers, requests from other threads, what its local APIC tells it, and queueing of
+// exceptions.
 #include "vmm/vm.h"
 #include "vmm/thread.h"
 #include "vmm/vcpu.h"
@@ -78,11 +79,13 @@ void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event)
     enum exception_class first = vcpu->event.valid ? event_class(&vcpu->event) : BENIGN;
     enum exception_class second = event_class(event);
     if (first == DOUBLE_FAULT && second != BENIGN) {
-        vm_kill(vcpu->vm, "triple fault on vCPU %u: exception %u came while a double fault was delivered",
+        vm_kill(vcpu->vm,
+                "triple fault on vCPU %u: exception %u came while a double fault was delivered",
                 vcpu->index, event->vector);
         return;
     }
-    // An interrupt or NMI whose delivery was broken off must not be lost: it goes back to where it came from.
+    // An interrupt or NMI whose delivery was broken off must not be lost: it goes back to where it
+    // came from.
     if (vcpu->event.valid && vcpu->event.type == EVENT_EXTERNAL)
         vcpu->interrupted = vcpu->event;
     if (vcpu->event.valid && vcpu->event.type == EVENT_NMI)

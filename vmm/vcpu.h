@@ -8,6 +8,7 @@ extern const struct lapic_ops vcpu_lapic_ops;
 
 struct vcpu;
 
-// Make this vCPU's state the one in this CPU (in place of another's), or take it out if it is there.
+// Make this vCPU's state the one in this CPU (in place of another's), or take it out if it is
+// there.
 void vcpu_load_here(struct vcpu *vcpu);
 void vcpu_unload_here(struct vcpu *vcpu);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A VM's life: created from its configuration and kept; started (memory, chips, vCPUs and their threads made); ended by
-// the last vCPU's thread, which gives everything back. A reset is an end and a power-on without giving back.
-// What a stopped VM keeps: its configuration, its console's text, and the counters of its last run.
+// A VM's life: created from its configuration and kept; started (memory, chips, vCPUs and their
+// threads made); ended by the last vCPU's thread, which gives everything back. A reset is an end
+// and a power-on without giving back. What a stopped VM keeps: its configuration, its console's
+// text, and the counters of its last run.
 #include "vmm/vm.h"
 #include "vmm/console.h"
 #include "vmm/cpuid.h"
@@ -86,7 +87,8 @@ static bool vm_allocate(struct vm *vm)
 int vm_create(const struct config_vm *config, struct vm **out, char *why)
 {
     if (vm_count == CONFIG_VM_MAX) {
-        format_text(why, CONFIG_ERROR_MAX, "there are %u VMs already, no more can be made", vm_count);
+        format_text(why, CONFIG_ERROR_MAX, "there are %u VMs already, no more can be made",
+                    vm_count);
         return ERR_RANGE;
     }
     struct vm *vm = heap_alloc(sizeof(*vm));
@@ -137,12 +139,14 @@ static int engine_choose(struct vm *vm, char *why)
             vm->ops = engine->ops;
             return OK;
         }
-        format_text(why, CONFIG_ERROR_MAX, "plinth.ini:%u: VM %s: engine %s has no mmu '%s': use '%s' or 'auto'",
-                    c->line, c->name, engine->ops->name, c->mmu, engine->ops->stage2_format->name);
+        format_text(why, CONFIG_ERROR_MAX,
+                    "plinth.ini:%u: VM %s: engine %s has no mmu '%s': use '%s' or 'auto'", c->line,
+                    c->name, engine->ops->name, c->mmu, engine->ops->stage2_format->name);
     } else if (engine) {
         format_text(why, CONFIG_ERROR_MAX, "VM %s cannot run here: %s", c->name, engine->refused);
     } else if (strcmp(c->engine, "auto") == 0) {
-        format_text(why, CONFIG_ERROR_MAX, "VM %s cannot run here: %s", c->name, engines[0].refused);
+        format_text(why, CONFIG_ERROR_MAX, "VM %s cannot run here: %s", c->name,
+                    engines[0].refused);
     } else {
         format_text(why, CONFIG_ERROR_MAX, "plinth.ini:%u: VM %s: this build has no engine '%s'",
                     c->line, c->name, c->engine);
@@ -154,15 +158,17 @@ static int memory_check(const struct vm *vm, char *why)
 {
     u64 free = frame_counts().owned[FRAME_FREE] * PAGE_SIZE;
     if (vm->config.memory < LAYOUT_MEMORY_MIN || !IS_ALIGNED(vm->config.memory, PAGE_SIZE)) {
-        format_text(why, CONFIG_ERROR_MAX,
-                    "plinth.ini:%u: VM %s: memory must be at least %llu MiB, and whole pages of 4 KiB",
-                    vm->config.line, vm->config.name, (unsigned long long)(LAYOUT_MEMORY_MIN / MIB));
+        format_text(
+            why, CONFIG_ERROR_MAX,
+            "plinth.ini:%u: VM %s: memory must be at least %llu MiB, and whole pages of 4 KiB",
+            vm->config.line, vm->config.name, (unsigned long long)(LAYOUT_MEMORY_MIN / MIB));
         return ERR_INVALID;
     }
     if (vm->config.memory <= free)
         return OK;
     format_text(why, CONFIG_ERROR_MAX,
-                "VM %s wants %llu MiB of memory, the host has %llu MiB free: lower 'memory' in plinth.ini or stop a VM",
+                "VM %s wants %llu MiB of memory, the host has %llu MiB free: lower 'memory' in "
+                "plinth.ini or stop a VM",
                 vm->config.name, (unsigned long long)(vm->config.memory / MIB),
                 (unsigned long long)(free / MIB));
     return ERR_NO_MEMORY;
@@ -193,7 +199,8 @@ static int vcpu_create(struct vcpu *vcpu)
     struct vm *vm = vcpu->vm;
     vcpu->ops = vm->ops;
     vcpu->requests = 0;
-    lapic_init(&vcpu->lapic, vcpu->index, vcpu->index == 0, &vm->apics, &vm->clock, &vcpu_lapic_ops);
+    lapic_init(&vcpu->lapic, vcpu->index, vcpu->index == 0, &vm->apics, &vm->clock,
+               &vcpu_lapic_ops);
     memset(vcpu->trace, 0, sizeof(*vcpu->trace));
     int error = xstate_create(vcpu);
     if (error == OK)
@@ -261,7 +268,6 @@ static void vcpu_power_on(struct vcpu *vcpu)
 static int power_on(struct vm *vm, char *why)
 {
     guest_memory_clear(&vm->memory);
-    vm->odd_accesses = 0;
     spin_lock(&vm->lock); // typed bytes may be on their way to the UART
     vm->tsc_offset = 0 - rdtsc();
     vm->stop_reason = VM_STOP_NONE;
@@ -324,6 +330,8 @@ int vm_start(struct vm *vm, char *why)
         return error;
     vm->state = VM_STARTING;
     vm->why[0] = '\0';
+    vm->killed = false;
+    vm->odd_accesses = 0;
     format_text(why, CONFIG_ERROR_MAX, "VM %s: the host is out of memory", vm->config.name);
     error = resources_create(vm);
     if (error == OK)
@@ -350,9 +358,8 @@ int vm_start(struct vm *vm, char *why)
 void vm_request_stop(struct vm *vm, enum vm_stop_reason reason)
 {
     enum vm_stop_reason former = __atomic_load_n(&vm->stop_reason, __ATOMIC_RELAXED);
-    while (former < reason &&
-           !__atomic_compare_exchange_n(&vm->stop_reason, &former, reason, false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_RELAXED))
+    while (former < reason && !__atomic_compare_exchange_n(&vm->stop_reason, &former, reason, false,
+                                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
         ;
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_request(&vm->vcpus[i], VCPU_REQUEST_STOP);
@@ -360,7 +367,7 @@ void vm_request_stop(struct vm *vm, enum vm_stop_reason reason)
 
 void vm_kill(struct vm *vm, const char *format, ...)
 {
-    if (vm->stop_reason == VM_STOP_KILLED)
+    if (__atomic_exchange_n(&vm->killed, true, __ATOMIC_SEQ_CST))
         return;
     va_list arguments;
     va_start(arguments, format);
@@ -381,7 +388,8 @@ void vm_odd_access(struct vm *vm, const char *format, ...)
     format_text_v(text, sizeof(text), format, arguments);
     va_end(arguments);
     if (nth == ODD_ACCESS_LOGGED)
-        format_text(text, sizeof(text), "more accesses to things that are not there: counted, not logged");
+        format_text(text, sizeof(text),
+                    "more accesses to things that are not there: counted, not logged");
     log_info("VM %s: %s", vm->config.name, text);
 }
 
@@ -427,10 +435,8 @@ int vm_reset(struct vm *vm)
 static void log_end(const struct vm *vm, bool crashed)
 {
     static const char *const texts[] = {
-        [VM_STOP_NONE] = "ended",
-        [VM_STOP_USER] = "stopped",
-        [VM_STOP_POWEROFF] = "powered off",
-        [VM_STOP_RESET] = "could not be restarted",
+        [VM_STOP_NONE] = "ended",           [VM_STOP_USER] = "stopped",
+        [VM_STOP_POWEROFF] = "powered off", [VM_STOP_RESET] = "could not be restarted",
         [VM_STOP_KILLED] = "crashed",
     };
     if (crashed)

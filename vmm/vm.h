@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A virtual machine and its vCPUs: life cycle (create, start, stop, reset, destroy), state, and what each vCPU counts.
+// A virtual machine and its vCPUs: life cycle (create, start, stop, reset, destroy), state, and
+// what each vCPU counts.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -16,16 +17,33 @@ struct thread;
 struct machine;
 struct cpuid_table;
 
-enum gpr { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI,
-           GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15, GPR_COUNT };
+enum gpr {
+    GPR_RAX,
+    GPR_RCX,
+    GPR_RDX,
+    GPR_RBX,
+    GPR_RSP,
+    GPR_RBP,
+    GPR_RSI,
+    GPR_RDI,
+    GPR_R8,
+    GPR_R9,
+    GPR_R10,
+    GPR_R11,
+    GPR_R12,
+    GPR_R13,
+    GPR_R14,
+    GPR_R15,
+    GPR_COUNT
+};
 
 // Asked of a vCPU from elsewhere; handled before the next entry.
 enum vcpu_request {
-    VCPU_REQUEST_STOP = 1,    // leave the run loop
-    VCPU_REQUEST_FLUSH = 2,   // stage-2 translations changed
-    VCPU_REQUEST_EVENT = 4,   // an interrupt may be pending
-    VCPU_REQUEST_TIMER = 8,   // the VM's next deadline became earlier
-    VCPU_REQUEST_INIT = 16,   // INIT signal
+    VCPU_REQUEST_STOP = 1,     // leave the run loop
+    VCPU_REQUEST_FLUSH = 2,    // stage-2 translations changed
+    VCPU_REQUEST_EVENT = 4,    // an interrupt may be pending
+    VCPU_REQUEST_TIMER = 8,    // the VM's next deadline became earlier
+    VCPU_REQUEST_INIT = 16,    // INIT signal
     VCPU_REQUEST_STARTUP = 32, // start-up IPI: startup_page
 };
 
@@ -37,11 +55,12 @@ struct vcpu {
     const struct cpu_ops *ops;
     struct vm *vm;
     u32 index;
-    u32 requests;             // enum vcpu_request, atomic
-    void *engine;             // the engine's own
-    u64 run_until;            // host TSC: the bound of the next run; 0: to be worked out again
-    struct vcpu_event event;  // to inject at the next entry
-    struct vcpu_event interrupted; // an accepted interrupt that an exception overtook; after `event`
+    u32 requests;            // enum vcpu_request, atomic
+    void *engine;            // the engine's own
+    u64 run_until;           // host TSC: the bound of the next run; 0: to be worked out again
+    struct vcpu_event event; // to inject at the next entry
+    struct vcpu_event
+        interrupted; // an accepted interrupt that an exception overtook; after `event`
     u8 startup_page;
     bool nmi_pending;
     bool halted;
@@ -59,7 +78,7 @@ struct vcpu {
     u32 pvclock_version;
     gpa_t pv_eoi_gpa;
     struct trace *trace;
-    void *decode_cache; // vmm/emulate.c
+    void *decode_cache;        // vmm/emulate.c
     struct cpuid_table *cpuid; // what CPUID shows: vmm/cpuid.c
     u64 gpa_reserved;          // bits 51:MAXPHYADDR: reserved in the guest's page tables
 };
@@ -73,6 +92,7 @@ struct vm {
     struct config_vm config;
     enum vm_state state;
     enum vm_stop_reason stop_reason;
+    bool killed;                // by vm_kill(), in this run
     char why[CONFIG_ERROR_MAX]; // of VM_CRASHED, or of a failed start
     struct spinlock lock;       // devices, buses, clock, APICs
     struct guest_memory memory;
@@ -85,14 +105,15 @@ struct vm {
     unsigned vcpu_count, vcpus_running; // running: not yet out of the guest for good
     unsigned threads;                   // vCPU threads that have not ended
     const struct cpu_ops *ops;
-    u64 starts;     // how often it was started
-    u64 started_us; // when, in host time
-    u32 boots;        // counts power-ons and resets
-    u64 odd_accesses; // to holes and unknown MSRs: counted, the first ones logged
+    u64 starts;              // how often it was started
+    u64 started_us;          // when, in host time
+    u32 boots;               // counts power-ons and resets
+    u64 odd_accesses;        // to holes and unknown MSRs: counted, the first ones logged
     struct console *console; // its serial line as seen from the host
 };
 
-// --- life cycle, for the shell (vmm/vm.c); each error leaves one line in `why` of the size CONFIG_ERROR_MAX ---
+// --- life cycle, for the shell (vmm/vm.c); each error leaves one line in `why` of the size
+// CONFIG_ERROR_MAX ---
 MUST_CHECK int vm_create(const struct config_vm *config, struct vm **vm, char *why);
 MUST_CHECK int vm_start(struct vm *vm, char *why);
 MUST_CHECK int vm_stop(struct vm *vm);  // pull the plug; returns when all is released
@@ -104,16 +125,20 @@ const char *vm_state_name(enum vm_state state);
 
 // --- from within: a device or an exit handler asks; the run loop carries it out ---
 void vm_request_stop(struct vm *vm, enum vm_stop_reason reason);
-// The guest did what no machine survives: the reason in words; a report is made. Host and other VMs go on.
+// The guest did what no machine survives: the reason in words; a report is made. Host and other VMs
+// go on.
 void vm_kill(struct vm *vm, const char *format, ...) PRINTF(2, 3);
-// A guest touched something that is not there. Counted; the first 16 of each VM's run are lines in the log.
+// A guest touched something that is not there. Counted; the first 16 of each VM's run are lines in
+// the log.
 void vm_odd_access(struct vm *vm, const char *format, ...) PRINTF(2, 3);
 
 // --- vCPU (vmm/vcpu.c) ---
 u64 vcpu_gpr_read(struct vcpu *vcpu, unsigned gpr);
 void vcpu_gpr_write(struct vcpu *vcpu, unsigned gpr, u64 value);
-void vcpu_request(struct vcpu *vcpu, u32 requests); // and makes it leave the guest or wake, from any CPU
-// Queue an exception; merges with one that is already queued as the SDM's double-fault table says (may stop the VM).
+void vcpu_request(struct vcpu *vcpu,
+                  u32 requests); // and makes it leave the guest or wake, from any CPU
+// Queue an exception; merges with one that is already queued as the SDM's double-fault table says
+// (may stop the VM).
 void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event);
 // The same from the vCPU's own thread.
 static inline void vcpu_note(struct vcpu *vcpu, u32 requests)

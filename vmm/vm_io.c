@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Routing of device accesses. Every vCPU sees its own local APIC at the address its IA32_APIC_BASE names, so
-// that page is not on the bus.
+// Routing of device accesses. Every vCPU sees its own local APIC at the address its IA32_APIC_BASE
+// names, so that page is not on the bus.
 #include "vmm/vm_io.h"
 #include "vmm/vm.h"
 #include "arch/x86_64/regs.h"

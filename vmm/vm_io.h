@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A vCPU's accesses to its machine's devices: routing to the buses, holes, and the local APIC's page. Each takes the VM's lock.
+// A vCPU's accesses to its machine's devices: routing to the buses, holes, and the local APIC's
+// page. Each takes the VM's lock.
 #pragma once
 
 #include "vmm/lib/types.h"

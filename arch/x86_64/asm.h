@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One-instruction wrappers, in the order: CPUID and time, ports, control registers, MSRs, flags, descriptors, caches.
+// One-instruction wrappers, in the order: CPUID and time, ports, control registers, MSRs, flags,
+// descriptors, caches.
 #pragma once
 
 #include "vmm/lib/types.h"

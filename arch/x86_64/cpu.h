@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The host's CPUs: bring-up, traps, local APIC, inter-processor calls, time. Interrupts are off in all
-// host code and are taken only at interrupts_take() and interrupts_wait().
+// The host's CPUs: bring-up, traps, local APIC, inter-processor calls, time. Interrupts are off in
+// all host code and are taken only at interrupts_take() and interrupts_wait().
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -10,10 +10,12 @@
 struct boot_info;
 
 // --- bring-up (arch/x86_64/cpu.c, smp.c) ---
-// GDT, TSS with IST stacks for NMI, #DF and #MC, IDT, GS, CR0/CR4/EFER/PAT as the core wants them. For the booting CPU.
+// GDT, TSS with IST stacks for NMI, #DF and #MC, IDT, GS, CR0/CR4/EFER/PAT as the core wants them.
+// For the booting CPU.
 void cpu_init_first(void);
-// Start every other CPU of the boot information, one after the other, each on a guarded stack, and leave it in
-// entry(); CPUs that do not answer are named in the log and left out. Returns how many run, this one included.
+// Start every other CPU of the boot information, one after the other, each on a guarded stack, and
+// leave it in entry(); CPUs that do not answer are named in the log and left out. Returns how many
+// run, this one included.
 u32 smp_start(const struct boot_info *boot, void (*entry)(void));
 
 // What a trap leaves, in the order that the entry stub pushes it.
@@ -25,8 +27,9 @@ struct trap_frame {
 
 // --- interrupts (traps.c, apic.c, ioapic.c) ---
 // Host interrupt vectors.
-#define HOST_VECTOR_TIMER    0xf0 // local APIC timer
-#define HOST_VECTOR_WAKE     0xf1 // another CPU asks for a look at the run queue, or at a vCPU's requests
+#define HOST_VECTOR_TIMER 0xf0 // local APIC timer
+#define HOST_VECTOR_WAKE                                                                           \
+    0xf1 // another CPU asks for a look at the run queue, or at a vCPU's requests
 #define HOST_VECTOR_PANIC    0xf2
 #define HOST_VECTOR_FLUSH    0xf3 // reserved for remote TLB invalidation
 #define HOST_VECTOR_DEVICE   0x40 // first of HOST_VECTOR_DEVICES for drivers
@@ -36,8 +39,8 @@ struct trap_frame {
 typedef void (*interrupt_handler)(void *context);
 // The handler runs with interrupts off on whichever CPU took it; end-of-interrupt is sent for it.
 void interrupt_register(u8 vector, interrupt_handler handler, void *context);
-// Deliver ISA interrupt irq (0-15) to the booting CPU through the IOAPIC with a vector of the device range.
-// Returns an error code.
+// Deliver ISA interrupt irq (0-15) to the booting CPU through the IOAPIC with a vector of the
+// device range. Returns an error code.
 int interrupt_route_isa(const struct boot_info *boot, unsigned irq, interrupt_handler handler,
                         void *context);
 
@@ -53,7 +56,8 @@ void apic_timer_calibrate(void); // after tsc_calibrate(), on the booting CPU
 const char *apic_mode_name(void);
 
 // --- time (tsc.c) ---
-// Measure the TSC against the PIT, else the PM timer, else believe CPUID leaf 0x15; panics if all fail.
+// Measure the TSC against the PIT, else the PM timer, else believe CPUID leaf 0x15; panics if all
+// fail.
 void tsc_calibrate(const struct boot_info *boot);
 extern u64 tsc_hz;
 extern u64 tsc_boot; // the TSC when the core started
@@ -78,5 +82,6 @@ void backtrace_print(u64 rbp, void (*print)(const char *format, ...));
 // Run a function that may meet #GP (an RDMSR of an MSR that may not exist). False: it faulted.
 bool rdmsr_safe(u32 msr, u64 *value);
 bool wrmsr_safe(u32 msr, u64 value);
-// Firmware's ResetSystem (type 0 cold, 2 shutdown), then the port 0xcf9 and i8042 ways. Does not return.
+// Firmware's ResetSystem (type 0 cold, 2 shutdown), then the port 0xcf9 and i8042 ways. Does not
+// return.
 NORETURN void firmware_reset(const struct boot_info *boot, unsigned type);

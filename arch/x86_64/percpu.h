@@ -11,7 +11,7 @@ struct vcpu;
 
 struct percpu {
     struct percpu *self;
-    u32 index;   // 0 is the CPU that booted
+    u32 index; // 0 is the CPU that booted
     u32 apic_id;
     bool online;
     bool engine_on; // the VM engine is enabled on this CPU (VMXON done)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What an exit costs, as the guest sees it: rdtsc; operation; rdtsc, SAMPLES times, the median of the raw differences (an empty
-// pair gives 2 on an emulator whose TSC counts instructions). One line an operation:
-// "bench: NAME MEDIAN MIN MAX". The VM must have 4 KiB pages and an initrd of at least SAMPLES pages
-// (memory with backing that is not mapped yet), and memory above FRESH_BASE that nobody touched.
+// What an exit costs, as the guest sees it: rdtsc; operation; rdtsc, SAMPLES times, the median of
+// the raw differences (an empty pair gives 2 on an emulator whose TSC counts instructions). One
+// line an operation: "bench: NAME MEDIAN MIN MAX". The VM must have 4 KiB pages and an initrd of at
+// least SAMPLES pages (memory with backing that is not mapped yet), and memory above FRESH_BASE
+// that nobody touched.
 #include "guests/lib/guest.h"
 
 #define SAMPLES    1001
@@ -20,8 +21,8 @@
 #define PIC_DATA_1       0x21
 #define PIC_DATA_2       0xa1
 
-#define VECTOR_IPI   0x50
-#define VECTOR_TIMER 0x51
+#define VECTOR_IPI        0x50
+#define VECTOR_TIMER      0x51
 #define UNKNOWN_HYPERCALL 0x7ffff
 
 static u32 samples[SAMPLES];
@@ -93,7 +94,8 @@ static void measure_instructions(void)
     MEASURE("hypercall", "mov $" STRING(UNKNOWN_HYPERCALL) ", %%eax; vmcall", 0);
     MEASURE("rdmsr-trapped", "mov $0x1a0, %%ecx; rdmsr", 0);
     MEASURE("rdmsr-x2apic-id", "mov $0x802, %%ecx; rdmsr", 0);
-    MEASURE("wrmsr-tsc-deadline", "mov $0x6e0, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr", 0);
+    MEASURE("wrmsr-tsc-deadline", "mov $0x6e0, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr",
+            0);
     if (cpuid(1, 0).ecx & BIT(26)) {
         write_cr4(read_cr4() | CR4_OSXSAVE);
         MEASURE("xsetbv", "xor %%ecx, %%ecx; mov $1, %%eax; xor %%edx, %%edx; xsetbv", 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A guest that misbehaves in the one way that its command line names. What it can check from inside (that
-// a hole reads all ones, that an unknown MSR gives #GP), it checks.
+// A guest that misbehaves in the one way that its command line names. What it can check from inside
+// (that a hole reads all ones, that an unknown MSR gives #GP), it checks.
 #include "guests/lib/guest.h"
 
 #define HOLE_ADDRESS 0xd0000000ull // in the PCI hole, no device

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The test guests' library: what a guest gets and prints. The one contract with the tests: a guest prints lines on
-// COM1; "guest: ok" or "guest: FAIL ..." is its last before it powers the machine off.
+// The test guests' library: what a guest gets and prints. The one contract with the tests: a guest
+// prints lines on COM1; "guest: ok" or "guest: FAIL ..." is its last before it powers the machine
+// off.
 #pragma once
 
 #include "arch/x86_64/asm.h"

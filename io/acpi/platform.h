@@ -4,8 +4,9 @@
 #pragma once
 
 // Fixed hardware, in I/O ports; offsets are from ACPI_PM_BASE.
-#define ACPI_PM_BASE       0x600
-#define ACPI_PM_SIZE       0x80 // what the LPC bridge of this chip set decodes, and Linux therefore reserves
+#define ACPI_PM_BASE 0x600
+#define ACPI_PM_SIZE                                                                               \
+    0x80 // what the LPC bridge of this chip set decodes, and Linux therefore reserves
 #define ACPI_PM1_STATUS    0x00
 #define ACPI_PM1_ENABLE    0x02
 #define ACPI_PM1_CONTROL   0x04

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The host's unit tests. A test file includes the .c files under test, then has TEST(name) { ... } bodies with
-// CHECKs; each file is one program, whose exit status is the verdict. panic() ends the test as failed unless it
-// is expected: CHECK_PANICS(statement).
+// The host's unit tests. A test file includes the .c files under test, then has TEST(name) { ... }
+// bodies with CHECKs; each file is one program, whose exit status is the verdict. panic() ends the
+// test as failed unless it is expected: CHECK_PANICS(statement).
 #pragma once
 
 #include <setjmp.h>

@@ -637,7 +637,7 @@ TEST(strings_on_ports)
     ex = (struct vm_exit){.kind = EXIT_IO, .rip = CODE};
     ex.io.port = 0x1f0;
     ex.io.size = 2;
-    ex.io.string = ex.io.repeat = true;
+    ex.io.string = true;
     memcpy(ram + CODE, "\xf3\x66\x6d", 3); // rep insw
     vcpu.gpr[GPR_RCX] = 3;
     vcpu.gpr[GPR_RDI] = 0x20000;

@@ -61,7 +61,6 @@ TEST(io)
     CHECK_EQ(exited.io.size, 4);
     CHECK(!exited.io.write);
     CHECK(exited.io.string);
-    CHECK(exited.io.repeat);
 }
 
 TEST(msr_value_is_put_together_from_halves)

@@ -5,7 +5,8 @@
 #include "vmm/lib/types.h"
 
 // Print the reason, registers, a backtrace and the VMs' states on every console, then stop the
-// machine. A panic within a panic goes on with the next stage. The host's unit tests supply their own.
+// machine. A panic within a panic goes on with the next stage. The host's unit tests supply their
+// own.
 NORETURN void panic(const char *format, ...) PRINTF(1, 2);
 
 #define assert(condition)                                                                          \

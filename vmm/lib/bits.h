@@ -23,8 +23,8 @@ static inline u64 bits_get(u64 x, unsigned shift, unsigned width)
 // All ones in the low `size` bytes, size 1 to 8.
 static inline u64 bytes_mask(unsigned size)
 {
-    static const u64 masks[] = {
-        0, 0xff, 0xffff, 0xffffff, 0xffffffff, ~0ull >> 24, ~0ull >> 16, ~0ull >> 8, ~0ull};
+    static const u64 masks[] = {0,           0xff,        0xffff,     0xffffff, 0xffffffff,
+                                ~0ull >> 24, ~0ull >> 16, ~0ull >> 8, ~0ull};
     return masks[size];
 }
 

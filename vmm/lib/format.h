@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// printf-like formatting into a buffer: %d %i %u %x %X %o %c %s %p %% with flags - 0 # + space, width and
-// precision (also *), and the lengths hh h l ll z t. No floating point.
+// printf-like formatting into a buffer: %d %i %u %x %X %o %c %s %p %% with flags - 0 # + space,
+// width and precision (also *), and the lengths hh h l ll z t. No floating point.
 #pragma once
 
 #include "vmm/lib/types.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Intrusive, circular, doubly linked list. An empty list's head points to itself, as does a node that is on no list.
+// Intrusive, circular, doubly linked list. An empty list's head points to itself, as does a node
+// that is on no list.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -8,7 +9,10 @@ struct list {
     struct list *next, *prev;
 };
 
-#define LIST_INIT(name) {&(name), &(name)}
+#define LIST_INIT(name)                                                                            \
+    {                                                                                              \
+        &(name), &(name)                                                                           \
+    }
 
 static inline void list_init(struct list *l)
 {

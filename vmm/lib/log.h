@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The log: every line has a level and a time, is kept in RAM (a ring of 64 KiB; `dmesg` shows it) and is
-// handed to the sink (the consoles) if its level is at or above the threshold. Callable from
+// The log: every line has a level and a time, is kept in RAM (a ring of 64 KiB; `dmesg` shows it)
+// and is handed to the sink (the consoles) if its level is at or above the threshold. Callable from
 // any CPU and at any time; lines are whole.
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The C library's memory and string functions that freestanding code needs, with their standard meanings.
+// The C library's memory and string functions that freestanding code needs, with their standard
+// meanings.
 #pragma once
 
 #include "vmm/lib/types.h"

@@ -115,7 +115,6 @@ static void decode_io(struct vcpu *vcpu, struct vm_exit *exit)
     exit->io.size = (u8)((q & IO_SIZE_MASK) + 1);
     exit->io.write = !(q & IO_IN);
     exit->io.string = q & IO_STRING;
-    exit->io.repeat = q & IO_REP;
     exit->detail = exit->io.port;
 }
 

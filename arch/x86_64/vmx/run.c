@@ -95,7 +95,8 @@ static inline __attribute__((always_inline)) void run_once(struct vcpu *vcpu, st
     row->decode(vcpu, exit);
 }
 
-static __attribute__((noinline)) void run_injecting(struct vcpu *vcpu, struct vm_exit *exit, u64 ticks)
+static __attribute__((noinline)) void run_injecting(struct vcpu *vcpu, struct vm_exit *exit,
+                                                    u64 ticks)
 {
     vmx_event_inject(vcpu);
     run_once(vcpu, exit, ticks, true);
