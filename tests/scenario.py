@@ -33,6 +33,7 @@ SCENARIOS = []
 class Image:
     ini: str  # a path, or the text itself if it has more than one line
     files: dict = dataclasses.field(default_factory=dict)  # name on the volume: path, or a function that gives bytes
+    core: object = None  # a function that turns the core's bytes into damaged ones
 
 
 LINUX_FILES = {"guests/vmlinuz": "build/guests/vmlinuz", "guests/initrd.gz": "build/guests/initrd.gz"}
@@ -66,6 +67,10 @@ def build_image(name, image):
     os.makedirs(folder, exist_ok=True)
     ini = os.path.join(ROOT, image.ini) if "\n" not in image.ini else \
         _write(os.path.join(folder, "plinth.ini"), image.ini.encode())
+    core = os.path.join(BUILD, "core.elf")
+    if image.core:
+        with open(core, "rb") as file:
+            core = _write(os.path.join(folder, "core.elf"), image.core(file.read()))
     pairs = []
     for number, (target, source) in enumerate(image.files.items()):
         path = _write(os.path.join(folder, f"file{number}"), source()) if callable(source) \
@@ -73,7 +78,7 @@ def build_image(name, image):
         pairs.append(f"{target}={path}")
     output = os.path.join(BUILD, "tests", name + ".img")
     subprocess.run([os.path.join(ROOT, "boot/mkimage"), output, os.path.join(BUILD, "BOOTX64.EFI"),
-                    os.path.join(BUILD, "core.elf"), ini, *pairs], check=True)
+                    core, ini, *pairs], check=True)
     return output
 
 
@@ -107,7 +112,8 @@ class Run:
     def command(self, text, timeout=COMMAND_SECONDS):
         """Types a command at Plinth's prompt and returns what it printed, as lines in one string."""
         self.type(text + "\r")
-        match = self.expect(r"\r?\n(?s:(.*?))" + PROMPT, timeout)
+        # From the line as it stood when Enter was typed: log lines may have drawn prompts before.
+        match = self.expect(re.escape(text) + r"\r?\n(?s:(.*?))" + PROMPT, timeout)
         return clean(match.group(1))
 
     def guest_command(self, text, prompt=r"/ # (?:\x1b\[6n)?", timeout=COMMAND_SECONDS):

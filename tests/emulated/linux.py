@@ -10,6 +10,14 @@ LINUX_SECONDS = 400
 GUEST_PROMPT = r"/ # (\x1b\[6n)?$"  # busybox asks the terminal where its cursor is
 RESTARTS = 5
 IMAGE = Image("guests/plinth.ini", LINUX_FILES)
+AUTOSTART = Image("""
+[vm linux]
+kernel = \\guests\\vmlinuz
+initrd = \\guests\\initrd.gz
+memory = 256M
+cmdline = console=ttyS0
+autostart = yes
+""", LINUX_FILES)
 # Lines of the guest's kernel log at level "warning" or worse that come on bare PCs as well.
 EXPECTED_WARNINGS = ()
 
@@ -121,8 +129,11 @@ def linux_restarts(run):
 
 
 def linux_short(run):
+    """With autostart: the guest runs without a word."""
     run.boot()
-    start_linux(run)
+    run.check("autostart starts it", re.search(r"linux\s+running", run.command("list")))
+    run.type("console linux\r")
+    run.expect(GUEST_PROMPT, LINUX_SECONDS)
     run.check("a command inside answers", "42" in run.guest_command("echo $((6 * 7))"))
     power_off_linux(run)
     run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
@@ -147,6 +158,6 @@ def linux_again(run):
     linux_restarts(run)
 
 
-@scenario("linux-tigerlake-2cpus", Machine("", emulator="bochs", model="tigerlake", cpus=2), IMAGE)
+@scenario("linux-tigerlake-2cpus", Machine("", emulator="bochs", model="tigerlake", cpus=2), AUTOSTART)
 def linux_tigerlake_smp(run):
     linux_short(run)

@@ -2,6 +2,7 @@
 """Every scenario module; importing one registers its scenarios."""
 
 import bad_input  # noqa: F401
+import boot_errors  # noqa: F401
 import exit_costs  # noqa: F401
 import linux  # noqa: F401
 import no_engine  # noqa: F401
