@@ -9,6 +9,7 @@ Everything a run leaves lies in a temporary folder of its own; the image itself 
 ended by its process id. Bochs' serial line is its 16550 on a socket, so it is as slow as the emulated machine.
 """
 
+import ctypes
 import dataclasses
 import fcntl
 import os
@@ -36,6 +37,16 @@ KVM_CPUID_HEADER = struct.Struct("=II")
 KVM_CPUID_ENTRY = struct.Struct("=10I")  # function, index, flags, eax, ebx, ecx, edx, padding
 CPUID_FEATURES = 1
 CPUID_ECX_VMX = 1 << 5
+
+
+# <sys/prctl.h>
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent():
+    """In the child: no emulator outlives whoever started it, however that ended."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class EmulatorError(Exception):
@@ -192,7 +203,8 @@ class Emulator:
                 command = _qemu_command(self.machine, self.kind, port)
             with open(self.folder + "/output", "wb") as output:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
-                                                stderr=output, start_new_session=True)
+                                                stderr=output, start_new_session=True,
+                                                preexec_fn=_end_with_parent)
             self.serial = self._accept(server)
 
     def _accept(self, server):
