@@ -10,7 +10,8 @@
 #define CONFIG_VM_MAX      32
 #define CONFIG_NAME_MAX    32
 #define CONFIG_CMDLINE_MAX 1024
-#define CONFIG_ERROR_MAX   160
+#define CONFIG_ERROR_MAX   256
+#define CONFIG_CPUS_MAX    64
 
 struct config_vm {
     char name[CONFIG_NAME_MAX];
@@ -18,6 +19,10 @@ struct config_vm {
     char engine[8]; // "auto" unless given
     char mmu[8];    // "auto", "ept", ...
     unsigned cpus;
+    unsigned weight; // of each vCPU, against all other threads' weights
+    // The host CPU of each vCPU, the list repeated if there are more; none: any.
+    unsigned pin_count, pin_line;
+    u8 pin[CONFIG_CPUS_MAX];
     u64 memory; // bytes
     enum guest_pages pages;
     char kernel[BOOT_NAME_MAX];

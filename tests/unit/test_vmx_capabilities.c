@@ -100,7 +100,8 @@ TEST(old_cpu_without_secondary_controls)
     for (unsigned i = MSR_IA32_VMX_PROCBASED_CTLS2; i < ARRAY_SIZE(msr_missing); i++)
         msr_missing[i] = true;
     msrs[MSR_IA32_VMX_PROCBASED_CTLS] &= ~((u64)PROC_SECONDARY_CONTROLS << 32);
-    CHECK_STR(vmx_probe(), "this CPU's VT-x lacks secondary controls: use a newer CPU");
+    CHECK_STR(vmx_probe(), "this CPU's VT-x lacks secondary controls, EPT, unrestricted guest: use "
+                           "a newer CPU");
 }
 
 TEST(no_unrestricted_guest)

@@ -95,10 +95,24 @@ static const struct control_table {
 
 struct vmx_capabilities vmx_capabilities;
 
+#define REASON_MAX 200
+
+// What the CPU would need and does not have, as "A, B, C".
+struct missing {
+    char names[REASON_MAX - 64];
+};
+
+static void missing_add(struct missing *missing, const char *name)
+{
+    size_t used = strlen(missing->names);
+    format_text(missing->names + used, sizeof(missing->names) - used, "%s%s", used ? ", " : "",
+                name);
+}
+
 // Make a control word from a capability MSR: low half the bits that must be set, high half those
-// that may be. Returns the name of the first control that is missing, or null.
-static const char *controls_choose(const struct control *controls, unsigned count, u64 capability,
-                                   u32 *word)
+// that may be. Names in `missing` what is needed and not there.
+static void controls_choose(const struct control *controls, unsigned count, u64 capability,
+                            u32 *word, struct missing *missing)
 {
     u32 must = (u32)capability, may = (u32)(capability >> 32);
     *word = must;
@@ -106,33 +120,32 @@ static const char *controls_choose(const struct control *controls, unsigned coun
         const struct control *c = &controls[i];
         bool there = c->need == CLEAR ? !(must & c->bit) : (may & c->bit) != 0;
         if (!there && c->need != OPTIONAL)
-            return c->name;
+            missing_add(missing, c->name);
         if (there && (c->need == REQUIRED || c->need == OPTIONAL))
             *word |= c->bit;
     }
-    return NULL;
 }
 
 static const char *lacking(const char *what)
 {
-    static char reason[96];
+    static char reason[REASON_MAX];
     format_text(reason, sizeof(reason), "this CPU's VT-x lacks %s: use a newer CPU", what);
     return reason;
 }
 
 static const char *controls_probe(struct vmx_capabilities *caps, bool true_controls)
 {
+    struct missing missing = {.names = ""};
     for (unsigned i = 0; i < CONTROLS_COUNT; i++) {
         const struct control_table *t = &control_tables[i];
         u64 capability;
         if (!rdmsr_safe(true_controls ? t->true_msr : t->msr, &capability))
             capability = 0;
-        const char *missing =
-            controls_choose(t->controls, t->count, capability, &caps->controls[i]);
-        if (missing)
-            return lacking(missing);
+        if (i == CONTROLS_PROC2 && !(caps->controls[CONTROLS_PROC] & PROC_SECONDARY_CONTROLS))
+            capability = 0; // the MSR is not there, whatever reading it gave
+        controls_choose(t->controls, t->count, capability, &caps->controls[i], &missing);
     }
-    return NULL;
+    return missing.names[0] ? lacking(missing.names) : NULL;
 }
 
 // SDM volume 3, "Enabling and Entering VMX Operation": IA32_FEATURE_CONTROL, once locked, cannot be
