@@ -38,6 +38,7 @@ IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer
 VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/load_linux.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/thread.c \
     vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
+    vmm/task_switch.c vmm/task_segments.c \
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
     vmm/commands_vm.c vmm/commands_trace.c vmm/commands_host.c vmm/machine.c vmm/acpi_tables.c
@@ -131,7 +132,7 @@ $(B)/unit/test_machine: UNIT_OBJECTS := $(MACHINE_OBJECTS)
 $(B)/unit/test_machine: $(MACHINE_OBJECTS)
 
 # Test guests: bzImage-shaped, one source file each on top of guests/lib.
-TEST_GUESTS := bench hostile
+TEST_GUESTS := bench hostile tasks
 GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
 GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o
 TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin)

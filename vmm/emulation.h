@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Private to vmm/emulate*.c: one instruction on its way, and its operands. A function that returns
-// false has put the fault into emulation->exit.
+// Private to vmm/emulate*.c and vmm/task*.c: one instruction on its way, and its operands. A
+// function that returns false has put the fault into emulation->exit.
 #pragma once
 
 #include "arch/x86_64/insn.h"

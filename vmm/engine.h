@@ -19,6 +19,7 @@ enum vcpu_reg {
     REG_CR2,
     REG_CR3,
     REG_CR4, // as the guest sees them
+    REG_DR6,
     REG_DR7,
     REG_EFER,
     REG_PAT,

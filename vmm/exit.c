@@ -7,6 +7,7 @@
 #include "vmm/cpuid.h"
 #include "vmm/emulate.h"
 #include "vmm/msr.h"
+#include "vmm/task_switch.h"
 #include "vmm/vm.h"
 #include "vmm/vm_io.h"
 #include "arch/x86_64/asm.h"
@@ -246,8 +247,7 @@ static enum exit_action exit_exception(struct vcpu *vcpu, struct vm_exit *exit)
 
 static enum exit_action exit_task_switch(struct vcpu *vcpu, struct vm_exit *exit)
 {
-    vm_kill(vcpu->vm, "hardware task switch to selector 0x%x: not emulated", exit->task.selector);
-    return ACTION_STOP;
+    return task_switch(vcpu, exit);
 }
 
 static enum exit_action exit_triple_fault(struct vcpu *vcpu, struct vm_exit *exit)

@@ -84,6 +84,9 @@ void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event)
                 vcpu->index, event->vector);
         return;
     }
+    // A benign one is dropped, not the double fault: if its cause persists, it comes again.
+    if (first == DOUBLE_FAULT)
+        return;
     // An interrupt or NMI whose delivery was broken off must not be lost: it goes back to where it
     // came from.
     if (vcpu->event.valid && vcpu->event.type == EVENT_EXTERNAL)

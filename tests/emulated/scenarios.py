@@ -6,3 +6,4 @@ import boot_errors  # noqa: F401
 import exit_costs  # noqa: F401
 import linux  # noqa: F401
 import no_engine  # noqa: F401
+import tasks  # noqa: F401

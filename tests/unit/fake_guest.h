@@ -120,10 +120,18 @@ static void fake_segment_read(struct vcpu *v, enum vcpu_segment which, struct se
     *segment = segments[which];
 }
 
+static void fake_segment_write(struct vcpu *v, enum vcpu_segment which,
+                               const struct segment *segment)
+{
+    (void)v;
+    segments[which] = *segment;
+}
+
 static const struct cpu_ops fake_ops = {.name = "fake",
                                         .reg_read = fake_reg_read,
                                         .reg_write = fake_reg_write,
-                                        .segment_read = fake_segment_read};
+                                        .segment_read = fake_segment_read,
+                                        .segment_write = fake_segment_write};
 
 static void put64(gpa_t at, u64 value)
 {

@@ -72,6 +72,15 @@ void vcpu_gpr_write(struct vcpu *v, unsigned gpr, u64 value)
         v->gpr[gpr] = value;
 }
 
+static unsigned task_switches;
+
+enum exit_action task_switch(struct vcpu *v, struct vm_exit *exit)
+{
+    CHECK(v == &vcpu && exit->kind == EXIT_TASK_SWITCH);
+    task_switches++;
+    return ACTION_RETRY;
+}
+
 static struct cpuid features[8]; // by leaf
 
 void cpuid_guest(struct vcpu *v, u32 leaf, u32 subleaf, struct cpuid *out)
@@ -639,10 +648,17 @@ TEST(intercepted_exceptions_go_back_as_they_were)
     CHECK(exit_of.fault.valid && !exit_of.fault.has_error);
 }
 
+TEST(a_task_switch_is_carried_out)
+{
+    reset();
+    task_switches = 0;
+    CHECK(dispatch(EXIT_TASK_SWITCH) == ACTION_RETRY);
+    CHECK_EQ(task_switches, 1);
+}
+
 TEST(what_no_machine_survives_stops_the_vm)
 {
-    static const enum exit_kind kinds[] = {EXIT_TASK_SWITCH, EXIT_TRIPLE_FAULT, EXIT_ENTRY_FAILED,
-                                           EXIT_UNKNOWN};
+    static const enum exit_kind kinds[] = {EXIT_TRIPLE_FAULT, EXIT_ENTRY_FAILED, EXIT_UNKNOWN};
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         reset();
         CHECK(dispatch(kinds[i]) == ACTION_STOP);

@@ -156,10 +156,12 @@ TEST(a_fault_in_a_double_fault_is_the_end)
         CHECK_EQ(kills, 1);
     }
     reset();
-    inject(exception(VECTOR_DF));
+    inject(exception(VECTOR_GP));
+    inject(exception(VECTOR_GP));
     inject(exception(VECTOR_DB));
     CHECK_EQ(kills, 0);
-    CHECK_EQ(vcpus[0].event.vector, VECTOR_DB);
+    CHECK_EQ(vcpus[0].event.vector, VECTOR_DF); // a benign one does not take its place
+    CHECK(vcpus[0].event.valid && vcpus[0].event.has_error);
 }
 
 TEST(vectors_of_interrupts_are_of_no_class)

@@ -40,6 +40,8 @@ static u64 special_read(struct vmx_vcpu *v, enum vcpu_reg reg)
         return v->loaded ? read_cr2() : v->cr2;
     case REG_CR4:
         return vmx_cr4_read();
+    case REG_DR6:
+        return v->loaded ? read_dr6() : v->vcpu->dr6;
     case REG_INTERRUPTIBILITY:
         return vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SEEN;
     default:
@@ -62,6 +64,13 @@ static void cr2_write(struct vmx_vcpu *v, u64 value)
     v->cr2 = value;
     if (v->loaded)
         write_cr2(value);
+}
+
+static void dr6_write(struct vmx_vcpu *v, u64 value)
+{
+    v->vcpu->dr6 = value;
+    if (v->loaded)
+        write_dr6(value);
 }
 
 static void interruptibility_write(u64 value)
@@ -99,6 +108,9 @@ static void special_write(struct vmx_vcpu *v, enum vcpu_reg reg, u64 value)
         break;
     case REG_EFER:
         vmx_efer_write(v, value);
+        break;
+    case REG_DR6:
+        dr6_write(v, value);
         break;
     case REG_INTERRUPTIBILITY:
         interruptibility_write(value);
