@@ -95,11 +95,11 @@ static const struct control_table {
 
 struct vmx_capabilities vmx_capabilities;
 
-#define REASON_MAX 200
+#define REASON_MAX 240
 
 // What the CPU would need and does not have, as "A, B, C".
 struct missing {
-    char names[REASON_MAX - 64];
+    char names[REASON_MAX - 56];
 };
 
 static void missing_add(struct missing *missing, const char *name)
