@@ -113,7 +113,8 @@ class Run:
         """Types a command at Plinth's prompt and returns what it printed, as lines in one string."""
         self.type(text + "\r")
         # From the line as it stood when Enter was typed: log lines may have drawn prompts before.
-        match = self.expect(re.escape(text) + r"\r?\n(?s:(.*?))" + PROMPT, timeout)
+        echo = r"(?:\x1b\[K)?".join(re.escape(c) for c in text)
+        match = self.expect(echo + r"\r?\n(?s:(.*?))" + PROMPT, timeout)
         return clean(match.group(1))
 
     def guest_command(self, text, prompt=r"/ # (?:\x1b\[6n)?", timeout=COMMAND_SECONDS):
