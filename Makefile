@@ -35,7 +35,7 @@ MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c io/acpi/tables.asm
-VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/load_linux.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
+VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/thread.c \
     vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
     vmm/task_switch.c vmm/task_segments.c \

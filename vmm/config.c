@@ -21,6 +21,8 @@
 #define MEMORY_MAX     (1024 * GIB)
 #define MEMORY_DEFAULT (256 * MIB)
 
+#define FLAT_LOAD_DEFAULT 0x7c00 // where a PC's firmware puts a boot sector
+
 static const u8 utf8_bom[] = {0xef, 0xbb, 0xbf};
 
 struct parser {
@@ -160,6 +162,13 @@ static bool set_text(struct parser *p, const struct key *key, const char *value,
     return true;
 }
 
+static bool set_address(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    if (!parse_number(value, field))
+        return fail(p, "%s: '%.32s' is not an address", key->name, value);
+    return true;
+}
+
 static bool set_file(struct parser *p, const struct key *key, const char *value, void *field)
 {
     if (value[0] != '\\')
@@ -180,6 +189,15 @@ static const char *const pages_names[] = {[GUEST_PAGES_AUTO] = "auto",
                                           [GUEST_PAGES_2M] = "2M",
                                           [GUEST_PAGES_1G] = "1G",
                                           NULL};
+static const char *const boot_names[] = {[GUEST_BOOT_AUTO] = "auto",
+                                         [GUEST_BOOT_LINUX] = "linux",
+                                         [GUEST_BOOT_MULTIBOOT] = "multiboot",
+                                         [GUEST_BOOT_FLAT] = "flat",
+                                         NULL};
+static const char *const mode_names[] = {[GUEST_MODE_REAL] = "real",
+                                         [GUEST_MODE_PROTECTED] = "protected",
+                                         [GUEST_MODE_LONG] = "long",
+                                         NULL};
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 
@@ -197,6 +215,9 @@ static const struct key vm_keys[] = {
      NULL},
     {"cmdline", set_text, FIELD(struct config_vm, cmdline), 0, NULL},
     {"autostart", set_flag, FIELD(struct config_vm, autostart), 0, flag_names},
+    {"boot", set_choice_number, FIELD(struct config_vm, boot), 0, boot_names},
+    {"load", set_address, FIELD(struct config_vm, load), 0, NULL},
+    {"mode", set_choice_number, FIELD(struct config_vm, mode), 0, mode_names},
 };
 
 static const struct key plinth_keys[] = {
@@ -257,6 +278,7 @@ static bool open_vm(struct parser *p, const char *name)
         .cpus = CPUS_DEFAULT,
         .memory = MEMORY_DEFAULT,
         .pages = GUEST_PAGES_AUTO,
+        .load = FLAT_LOAD_DEFAULT,
     };
     p->target = vm;
     return string_copy(vm->name, sizeof(vm->name), name);

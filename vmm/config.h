@@ -6,12 +6,16 @@
 #include "vmm/lib/types.h"
 #include "boot/boot_info.h"
 #include "mm/guest_memory.h"
+#include "vmm/guest_image.h"
 
 #define CONFIG_VM_MAX      32
 #define CONFIG_NAME_MAX    32
 #define CONFIG_CMDLINE_MAX 1024
 #define CONFIG_ERROR_MAX   256
 #define CONFIG_CPUS_MAX    64
+
+// auto: by what is in the kernel's file.
+enum guest_boot_kind { GUEST_BOOT_AUTO, GUEST_BOOT_LINUX, GUEST_BOOT_MULTIBOOT, GUEST_BOOT_FLAT };
 
 struct config_vm {
     char name[CONFIG_NAME_MAX];
@@ -30,6 +34,9 @@ struct config_vm {
     char initrd[BOOT_NAME_MAX]; // empty: none
     unsigned initrd_line;
     char cmdline[CONFIG_CMDLINE_MAX];
+    enum guest_boot_kind boot;
+    u64 load;             // of a flat image: its address,
+    enum guest_mode mode; // and the mode that it is entered in
     bool autostart;
 };
 

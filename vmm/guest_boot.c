@@ -5,7 +5,9 @@
 #include "vmm/acpi_tables.h"
 #include "vmm/boot_files.h"
 #include "vmm/layout.h"
+#include "vmm/load_flat.h"
 #include "vmm/load_linux.h"
+#include "vmm/load_multiboot.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -13,63 +15,142 @@
 
 // Descriptor types and attributes as struct segment.access has them (SDM volume 3, "Code- and
 // Data-Segment Descriptor Types").
-#define ACCESS_CODE_64                                                                             \
-    (0x9bu | SEGMENT_L | BIT(15)) // execute, read, accessed; present; 4 KiB units
-#define ACCESS_DATA (0x93u | SEGMENT_DB | BIT(15))
-#define LIMIT_4G    0xffffffffu
+#define ACCESS_CODE    (0x9bu | BIT(15)) // execute, read, accessed; present; 4 KiB units
+#define ACCESS_CODE_32 (ACCESS_CODE | SEGMENT_DB)
+#define ACCESS_CODE_64 (ACCESS_CODE | SEGMENT_L)
+#define ACCESS_DATA    (0x93u | SEGMENT_DB | BIT(15))
+#define LIMIT_4G       0xffffffffu
+#define REAL_IP_MASK   0xffffull // the rest of a real-mode address is in CS
 
-static bool files_find(const struct config_vm *c, struct load_linux_input *in, char *why)
+// --- loaders ---
+
+static const struct loader {
+    const char *what;
+    bool (*recognises)(const struct guest_image *in); // null: only if asked for
+    int (*load)(struct guest_memory *gm, const struct guest_image *in, struct guest_entry *out);
+} loaders[] = {
+    [GUEST_BOOT_LINUX] = {"Linux kernel (bzImage)", load_linux_recognises, load_linux},
+    [GUEST_BOOT_MULTIBOOT] = {"multiboot kernel", load_multiboot_recognises, load_multiboot},
+    [GUEST_BOOT_FLAT] = {"flat image", NULL, load_flat},
+};
+
+// By what the configuration says, or else by what is in the file; null with a line in in->why.
+static const struct loader *loader_choose(const struct guest_image *in, enum guest_boot_kind kind)
+{
+    char list[64] = "";
+    size_t length = 0;
+    if (kind != GUEST_BOOT_AUTO)
+        return &loaders[kind];
+    for (unsigned i = 0; i < ARRAY_SIZE(loaders); i++) {
+        if (!loaders[i].recognises)
+            continue;
+        if (loaders[i].recognises(in))
+            return &loaders[i];
+        length += (size_t)format_text(list + length, sizeof(list) - length, "%snot a %s",
+                                      length ? ", " : "", loaders[i].what);
+        length = MIN(length, sizeof(list) - 1);
+    }
+    guest_image_refuse(in, ERR_FORMAT, "%s", list);
+    return NULL;
+}
+
+static bool files_find(const struct config_vm *c, struct guest_image *in)
 {
     in->kernel_name = c->kernel;
-    in->kernel = boot_file_bytes("kernel", c->kernel, c->kernel_line, &in->kernel_size, why);
+    in->kernel = boot_file_bytes("kernel", c->kernel, c->kernel_line, &in->kernel_size, in->why);
     if (!in->kernel)
         return false;
     if (!c->initrd[0])
         return true;
     in->initrd_name = c->initrd;
-    in->initrd = boot_file_bytes("initrd", c->initrd, c->initrd_line, &in->initrd_size, why);
+    in->initrd = boot_file_bytes("initrd", c->initrd, c->initrd_line, &in->initrd_size, in->why);
     return in->initrd;
 }
 
-// The state that the 64-bit boot protocol asks for.
-static void enter_long_mode(struct vcpu *vcpu, const struct load_linux_entry *entry)
+// --- the first vCPU ---
+
+// As after a reset, but for where it is: CS:IP with the offset below 64 KiB.
+static void enter_real(struct vcpu *vcpu, const struct guest_entry *entry)
+{
+    u64 base = entry->rip & ~REAL_IP_MASK;
+    struct segment code;
+    vcpu->ops->segment_read(vcpu, SEG_CS, &code);
+    code.selector = (u16)(base >> 4);
+    code.base = base;
+    vcpu->ops->segment_write(vcpu, SEG_CS, &code);
+    vcpu->ops->reg_write(vcpu, REG_RIP, entry->rip & REAL_IP_MASK);
+}
+
+static void load_segments(struct vcpu *vcpu, const struct segment *code)
+{
+    static const enum vcpu_segment data_segments[] = {SEG_DS, SEG_ES, SEG_SS, SEG_FS, SEG_GS};
+    const struct segment data = {BOOT_DS, ACCESS_DATA, LIMIT_4G, 0};
+    const struct segment gdtr = {.base = BOOT_GDT, .limit = BOOT_GDT_LIMIT};
+    vcpu->ops->segment_write(vcpu, SEG_CS, code);
+    for (unsigned i = 0; i < ARRAY_SIZE(data_segments); i++)
+        vcpu->ops->segment_write(vcpu, data_segments[i], &data);
+    vcpu->ops->segment_write(vcpu, SEG_GDTR, &gdtr);
+}
+
+static void enter_protected(struct vcpu *vcpu, const struct guest_entry *entry)
+{
+    const struct segment code = {BOOT_CS_32, ACCESS_CODE_32, LIMIT_4G, 0};
+    vcpu->ops->reg_write(vcpu, REG_CR0, CR0_PE | CR0_ET);
+    load_segments(vcpu, &code);
+    vcpu->ops->reg_write(vcpu, REG_RIP, entry->rip);
+}
+
+static void enter_long(struct vcpu *vcpu, const struct guest_entry *entry)
 {
     const struct cpu_ops *ops = vcpu->ops;
-    const struct segment code = {LINUX_BOOT_CS, ACCESS_CODE_64, LIMIT_4G, 0};
-    const struct segment data = {LINUX_BOOT_DS, ACCESS_DATA, LIMIT_4G, 0};
-    const struct segment gdtr = {.base = entry->gdt_base, .limit = entry->gdt_limit};
+    const struct segment code = {BOOT_CS_64, ACCESS_CODE_64, LIMIT_4G, 0};
     ops->reg_write(vcpu, REG_CR4, CR4_PAE);
-    ops->reg_write(vcpu, REG_CR3, entry->cr3);
+    ops->reg_write(vcpu, REG_CR3, BOOT_PML4);
     ops->reg_write(vcpu, REG_EFER, EFER_LME);
     ops->reg_write(vcpu, REG_CR0, CR0_PE | CR0_ET | CR0_NE | CR0_PG);
-    ops->segment_write(vcpu, SEG_CS, &code);
-    ops->segment_write(vcpu, SEG_DS, &data);
-    ops->segment_write(vcpu, SEG_ES, &data);
-    ops->segment_write(vcpu, SEG_SS, &data);
-    ops->segment_write(vcpu, SEG_GDTR, &gdtr);
+    load_segments(vcpu, &code);
     ops->reg_write(vcpu, REG_RIP, entry->rip);
-    ops->reg_write(vcpu, REG_RSP, entry->rsp);
-    ops->reg_write(vcpu, REG_RFLAGS, RFLAGS_RESERVED);
+}
+
+static void enter(struct vcpu *vcpu, const struct guest_entry *entry)
+{
+    static void (*const modes[])(struct vcpu * vcpu, const struct guest_entry *entry) = {
+        [GUEST_MODE_REAL] = enter_real,
+        [GUEST_MODE_PROTECTED] = enter_protected,
+        [GUEST_MODE_LONG] = enter_long,
+    };
+    modes[entry->mode](vcpu, entry);
+    vcpu->ops->reg_write(vcpu, REG_RSP, entry->rsp);
+    vcpu->ops->reg_write(vcpu, REG_RFLAGS, RFLAGS_RESERVED);
+    vcpu->gpr[GPR_RAX] = entry->rax;
+    vcpu->gpr[GPR_RBX] = entry->rbx;
     vcpu->gpr[GPR_RSI] = entry->rsi;
 }
 
 int guest_boot(struct vm *vm, char *why)
 {
+    const struct config_vm *c = &vm->config;
     struct e820_entry map[LAYOUT_E820_MAX];
-    struct load_linux_entry entry;
-    struct load_linux_input in = {
-        .cmdline = vm->config.cmdline,
-        .memory = vm->config.memory,
+    struct guest_entry entry;
+    struct guest_image in = {
+        .cmdline = c->cmdline,
+        .memory = c->memory,
         .e820 = map,
-        .e820_count = layout_e820(vm->config.memory, map),
+        .e820_count = layout_e820(c->memory, map),
+        .load = c->load,
+        .load_mode = c->mode,
+        .why = why,
     };
-    if (!files_find(&vm->config, &in, why))
+    if (!files_find(c, &in))
         return ERR_NOT_FOUND;
-    format_text(why, CONFIG_ERROR_MAX, "VM %s: no memory for the ACPI tables", vm->config.name);
+    const struct loader *loader = loader_choose(&in, c->boot);
+    if (!loader)
+        return ERR_FORMAT;
+    format_text(why, CONFIG_ERROR_MAX, "VM %s: no memory for the ACPI tables", c->name);
     int error = acpi_tables_build(&vm->memory, vm->vcpu_count, &in.rsdp);
     if (error == OK)
-        error = load_linux(&vm->memory, &in, &entry, why);
+        error = loader->load(&vm->memory, &in, &entry);
     if (error == OK)
-        enter_long_mode(&vm->vcpus[0], &entry);
+        enter(&vm->vcpus[0], &entry);
     return error;
 }

@@ -7,9 +7,7 @@
 #include "vmm/config.h"
 #include "vmm/lib/assert.h"
 #include "vmm/lib/error.h"
-#include "vmm/lib/format.h"
 #include "vmm/lib/string.h"
-#include <stdarg.h>
 
 // --- the file's header and the zero page, with the manual's names ---
 
@@ -75,28 +73,14 @@ assert_static(sizeof(struct boot_params) == PAGE_SIZE);
 #define ENTRY_64         0x200 // of the 64-bit code, from where the kernel is loaded
 #define ALIGNMENT_MAX    GIB
 
-// --- refusals ---
-
 struct plan {
-    const struct load_linux_input *in;
-    char *why;
+    const struct guest_image *in;
     struct setup_header header;
     u64 setup_bytes, image_bytes; // of the file: what is not loaded, then what is
     u64 ram_end;                  // of main memory below 4 GiB
     gpa_t kernel, kernel_end;     // with the room that it wants while it unpacks itself
     gpa_t initrd;
 };
-
-static PRINTF(3, 4) int refuse(const struct plan *p, int error, const char *format, ...)
-{
-    int length = format_text(p->why, CONFIG_ERROR_MAX, "kernel %s: ", p->in->kernel_name);
-    size_t used = MIN((size_t)length, CONFIG_ERROR_MAX - 1ul);
-    va_list arguments;
-    va_start(arguments, format);
-    format_text_v(p->why + used, CONFIG_ERROR_MAX - used, format, arguments);
-    va_end(arguments);
-    return error;
-}
 
 static unsigned long long mib_up(u64 bytes)
 {
@@ -109,21 +93,23 @@ static int check_header(struct plan *p)
 {
     struct setup_header *h = &p->header;
     if (p->in->kernel_size < HEADER_OFFSET + sizeof(*h))
-        return refuse(p, ERR_FORMAT, "%llu bytes are too few for a Linux kernel (bzImage)",
-                      (unsigned long long)p->in->kernel_size);
+        return guest_image_refuse(p->in, ERR_FORMAT,
+                                  "%llu bytes are too few for a Linux kernel (bzImage)",
+                                  (unsigned long long)p->in->kernel_size);
     memcpy(h, (const u8 *)p->in->kernel + HEADER_OFFSET, sizeof(*h));
     if (h->boot_flag != BOOT_FLAG || h->header != HEADER_MAGIC)
-        return refuse(
-            p, ERR_FORMAT,
+        return guest_image_refuse(
+            p->in, ERR_FORMAT,
             "not a Linux kernel (bzImage): boot flag 0x%x, magic 0x%x instead of 0x%x, 0x%x",
             h->boot_flag, h->header, BOOT_FLAG, HEADER_MAGIC);
     if (h->version < VERSION_MIN)
-        return refuse(p, ERR_UNSUPPORTED,
-                      "boot protocol %u.%02u is too old: 2.12 (Linux 3.8) is the first",
-                      h->version >> 8, h->version & 0xffu);
+        return guest_image_refuse(p->in, ERR_UNSUPPORTED,
+                                  "boot protocol %u.%02u is too old: 2.12 (Linux 3.8) is the first",
+                                  h->version >> 8, h->version & 0xffu);
     if (!(h->xloadflags & XLF_KERNEL_64) || !(h->loadflags & LOADED_HIGH))
-        return refuse(p, ERR_UNSUPPORTED, "no 64-bit entry (xloadflags 0x%x, loadflags 0x%x)",
-                      h->xloadflags, h->loadflags);
+        return guest_image_refuse(p->in, ERR_UNSUPPORTED,
+                                  "no 64-bit entry (xloadflags 0x%x, loadflags 0x%x)",
+                                  h->xloadflags, h->loadflags);
     return OK;
 }
 
@@ -135,11 +121,13 @@ static int check_size(struct plan *p)
     p->image_bytes = h->syssize * SYSSIZE_UNIT;
     u64 wanted = p->setup_bytes + p->image_bytes;
     if (p->in->kernel_size < wanted)
-        return refuse(p, ERR_FORMAT, "truncated: the header says %llu bytes, the file has %llu",
-                      (unsigned long long)wanted, (unsigned long long)p->in->kernel_size);
+        return guest_image_refuse(
+            p->in, ERR_FORMAT, "truncated: the header says %llu bytes, the file has %llu",
+            (unsigned long long)wanted, (unsigned long long)p->in->kernel_size);
     if (p->image_bytes <= ENTRY_64)
-        return refuse(p, ERR_FORMAT, "malformed: the header says %llu bytes of code",
-                      (unsigned long long)p->image_bytes);
+        return guest_image_refuse(p->in, ERR_FORMAT,
+                                  "malformed: the header says %llu bytes of code",
+                                  (unsigned long long)p->image_bytes);
     return OK;
 }
 
@@ -147,8 +135,9 @@ static int check_cmdline(const struct plan *p)
 {
     u64 length = strlen(p->in->cmdline), limit = MIN(p->header.cmdline_size, LINUX_CMDLINE_MAX - 1);
     if (length > limit)
-        return refuse(p, ERR_RANGE, "the command line has %llu characters, this kernel takes %llu",
-                      (unsigned long long)length, (unsigned long long)limit);
+        return guest_image_refuse(p->in, ERR_RANGE,
+                                  "the command line has %llu characters, this kernel takes %llu",
+                                  (unsigned long long)length, (unsigned long long)limit);
     return OK;
 }
 
@@ -165,15 +154,16 @@ static int place_kernel(struct plan *p)
     p->kernel = h->pref_address;
     if (h->relocatable_kernel) {
         if (!align || (align & (align - 1)) || align > ALIGNMENT_MAX)
-            return refuse(p, ERR_FORMAT, "malformed: kernel_alignment is 0x%llx",
-                          (unsigned long long)align);
+            return guest_image_refuse(p->in, ERR_FORMAT, "malformed: kernel_alignment is 0x%llx",
+                                      (unsigned long long)align);
         if (!IS_ALIGNED(p->kernel, align) || !kernel_fits(p, p->kernel, room))
             p->kernel = ALIGN_UP(LAYOUT_HIGH, align);
     }
     if (!kernel_fits(p, p->kernel, room))
-        return refuse(p, ERR_RANGE,
-                      "needs %llu MiB of memory at 0x%llx, the VM has %llu MiB: raise 'memory'",
-                      mib_up(room), (unsigned long long)p->kernel, mib_up(p->in->memory));
+        return guest_image_refuse(
+            p->in, ERR_RANGE,
+            "needs %llu MiB of memory at 0x%llx, the VM has %llu MiB: raise 'memory'", mib_up(room),
+            (unsigned long long)p->kernel, mib_up(p->in->memory));
     p->kernel_end = p->kernel + room;
     return OK;
 }
@@ -188,10 +178,11 @@ static int place_initrd(struct plan *p)
     u64 room = end > p->kernel_end ? end - p->kernel_end : 0;
     p->initrd = size <= room ? ALIGN_DOWN(end - size, PAGE_SIZE) : 0;
     if (p->initrd < p->kernel_end)
-        return refuse(p, ERR_RANGE,
-                      "initrd %s: %llu MiB do not fit between 0x%llx and 0x%llx: raise 'memory'",
-                      p->in->initrd_name, mib_up(size), (unsigned long long)p->kernel_end,
-                      (unsigned long long)end);
+        return guest_image_refuse(
+            p->in, ERR_RANGE,
+            "initrd %s: %llu MiB do not fit between 0x%llx and 0x%llx: raise 'memory'",
+            p->in->initrd_name, mib_up(size), (unsigned long long)p->kernel_end,
+            (unsigned long long)end);
     return OK;
 }
 
@@ -203,7 +194,8 @@ static int plan_make(struct plan *p)
     if (error == OK)
         error = check_cmdline(p);
     if (error == OK && p->in->e820_count > E820_TABLE_MAX)
-        error = refuse(p, ERR_RANGE, "%u e820 entries, %u fit", p->in->e820_count, E820_TABLE_MAX);
+        error = guest_image_refuse(p->in, ERR_RANGE, "%u e820 entries, %u fit", p->in->e820_count,
+                                   E820_TABLE_MAX);
     if (error == OK)
         error = place_kernel(p);
     if (error == OK)
@@ -241,39 +233,11 @@ static int boot_params_write(struct guest_memory *gm, const struct plan *p)
     return OK;
 }
 
-#define PTE_PRESENT   BIT(0)
-#define PTE_WRITE     BIT(1)
-#define PTE_LARGE     BIT(7)
-#define TABLE_ENTRIES 512
-#define IDENTITY_GIBS 4
-
-// The low 4 GiB one to one in pages of 2 MiB.
-static int page_tables_write(struct guest_memory *gm)
-{
-    const u64 pdpt = LINUX_PML4 + PAGE_SIZE, directories = pdpt + PAGE_SIZE;
-    u64 entry = pdpt | PTE_PRESENT | PTE_WRITE;
-    int error = guest_memory_fill(gm, LINUX_PML4, 0, 2 * PAGE_SIZE);
-    if (error == OK)
-        error = guest_memory_write(gm, LINUX_PML4, &entry, sizeof(entry));
-    for (u64 i = 0; error == OK && i < IDENTITY_GIBS; i++) {
-        entry = (directories + i * PAGE_SIZE) | PTE_PRESENT | PTE_WRITE;
-        error = guest_memory_write(gm, pdpt + i * sizeof(entry), &entry, sizeof(entry));
-    }
-    for (u64 i = 0; error == OK && i < IDENTITY_GIBS * TABLE_ENTRIES; i++) {
-        entry = i * PAGE_2M | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
-        error = guest_memory_write(gm, directories + i * sizeof(entry), &entry, sizeof(entry));
-    }
-    return error;
-}
-
-// By selector: LINUX_BOOT_CS is 64-bit code, LINUX_BOOT_DS is flat data.
-static const u64 gdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff};
-
 static int tables_write(struct guest_memory *gm, const struct plan *p)
 {
-    int error = guest_memory_write(gm, LINUX_GDT, gdt, sizeof(gdt));
+    int error = boot_gdt_write(gm);
     if (error == OK)
-        error = page_tables_write(gm);
+        error = boot_page_tables_write(gm);
     if (error == OK)
         error = boot_params_write(gm, p);
     if (error == OK)
@@ -281,10 +245,18 @@ static int tables_write(struct guest_memory *gm, const struct plan *p)
     return error;
 }
 
-int load_linux(struct guest_memory *gm, const struct load_linux_input *in,
-               struct load_linux_entry *out, char *why)
+bool load_linux_recognises(const struct guest_image *in)
 {
-    struct plan plan = {.in = in, .why = why, .ram_end = layout_below_4g(in->memory)};
+    struct setup_header h;
+    if (in->kernel_size < HEADER_OFFSET + sizeof(h))
+        return false;
+    memcpy(&h, (const u8 *)in->kernel + HEADER_OFFSET, sizeof(h));
+    return h.boot_flag == BOOT_FLAG && h.header == HEADER_MAGIC;
+}
+
+int load_linux(struct guest_memory *gm, const struct guest_image *in, struct guest_entry *out)
+{
+    struct plan plan = {.in = in, .ram_end = layout_below_4g(in->memory)};
     int error = plan_make(&plan);
     if (error)
         return error;
@@ -295,12 +267,10 @@ int load_linux(struct guest_memory *gm, const struct load_linux_input *in,
     if (error == OK)
         error = tables_write(gm, &plan);
     if (error)
-        return refuse(&plan, ERR_NO_MEMORY, "the host ran out of memory while loading it");
-    *out = (struct load_linux_entry){.rip = plan.kernel + ENTRY_64,
-                                     .rsp = LINUX_STACK_TOP,
-                                     .rsi = LINUX_BOOT_PARAMS,
-                                     .cr3 = LINUX_PML4,
-                                     .gdt_base = LINUX_GDT,
-                                     .gdt_limit = sizeof(gdt) - 1};
+        return guest_image_refuse(in, ERR_NO_MEMORY, "the host ran out of memory while loading it");
+    *out = (struct guest_entry){.mode = GUEST_MODE_LONG,
+                                .rip = plan.kernel + ENTRY_64,
+                                .rsp = BOOT_STACK_TOP,
+                                .rsi = LINUX_BOOT_PARAMS};
     return OK;
 }

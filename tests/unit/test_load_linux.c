@@ -11,6 +11,7 @@
 #include "mm/guest_memory.c"
 #include "vmm/lib/format.c"
 #include "vmm/layout.c"
+#include "vmm/guest_image.c"
 #include "vmm/load_linux.c"
 
 #define SETUP_SECTS 3
@@ -21,8 +22,8 @@ static struct guest_memory gm;
 static u8 image[SETUP_BYTES + IMAGE_BYTES + 100]; // a signature may follow
 static u8 initrd[3 * PAGE_SIZE + 17];
 static struct e820_entry e820[LAYOUT_E820_MAX];
-static struct load_linux_input in;
-static struct load_linux_entry out;
+static struct guest_image in;
+static struct guest_entry out;
 static char why[CONFIG_ERROR_MAX];
 
 static struct setup_header *header(void)
@@ -58,23 +59,24 @@ static void start(u64 memory)
                                       .cmdline_size = 2047,
                                       .pref_address = 16 * MIB,
                                       .init_size = 8 * MIB};
-    in = (struct load_linux_input){.kernel_name = "\\guests\\vmlinuz",
-                                   .initrd_name = "\\guests\\initrd",
-                                   .kernel = image,
-                                   .initrd = initrd,
-                                   .kernel_size = sizeof(image),
-                                   .initrd_size = sizeof(initrd),
-                                   .cmdline = "console=ttyS0",
-                                   .memory = memory,
-                                   .e820 = e820,
-                                   .e820_count = layout_e820(memory, e820),
-                                   .rsdp = LAYOUT_RSDP};
+    in = (struct guest_image){.kernel_name = "\\guests\\vmlinuz",
+                              .initrd_name = "\\guests\\initrd",
+                              .kernel = image,
+                              .initrd = initrd,
+                              .kernel_size = sizeof(image),
+                              .initrd_size = sizeof(initrd),
+                              .cmdline = "console=ttyS0",
+                              .memory = memory,
+                              .e820 = e820,
+                              .e820_count = layout_e820(memory, e820),
+                              .rsdp = LAYOUT_RSDP,
+                              .why = why};
     why[0] = 0;
 }
 
 static int load(void)
 {
-    int error = load_linux(&gm, &in, &out, why);
+    int error = load_linux(&gm, &in, &out);
     CHECK_EQ(error != OK, why[0] != 0);
     return error;
 }
@@ -113,9 +115,10 @@ TEST(everything_is_where_the_protocol_has_it)
     CHECK_EQ(p.e820_table[3].base, MIB);
     CHECK_EQ(p.e820_table[3].size, 127 * MIB);
     CHECK_EQ(p.screen_info[0], 0);
-    CHECK_EQ(out.gdt_limit, 31);
+    CHECK_EQ(out.mode, GUEST_MODE_LONG);
+    CHECK(load_linux_recognises(&in));
     u64 code;
-    CHECK_EQ(guest_memory_read(&gm, out.gdt_base + LINUX_BOOT_CS, &code, 8), OK);
+    CHECK_EQ(guest_memory_read(&gm, BOOT_GDT + BOOT_CS_64, &code, 8), OK);
     CHECK_EQ(code, 0x00af9b000000ffff);
 }
 
@@ -127,7 +130,7 @@ TEST(the_low_4_gib_are_mapped_one_to_one)
     static const u64 places[] = {0,   0x7000,      16 * MIB,    GIB - 1,
                                  GIB, 3 * GIB + 5, 4 * GIB - 1, 4 * GIB};
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-        u64 at = out.cr3, entry = 0, level;
+        u64 at = BOOT_PML4, entry = 0, level;
         for (level = 4; level >= 2; level--) {
             u64 index = (places[i] >> (12 + 9 * (level - 1))) & 511;
             CHECK_EQ(guest_memory_read(&gm, at + index * 8, &entry, 8), OK);
@@ -224,6 +227,7 @@ TEST(each_wrong_field_is_refused)
 {
     start(128 * MIB);
     header()->boot_flag = 0;
+    CHECK(!load_linux_recognises(&in));
     refused(ERR_FORMAT, "not a Linux kernel");
     header()->header = 0x12345678;
     refused(ERR_FORMAT, "magic 0x12345678 instead of 0xaa55, 0x53726448");

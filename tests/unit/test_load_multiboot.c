@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT
+// The multiboot loader with made-up kernels of each kind, the flat loader, and a refusal for each
+// thing that can be wrong.
+
+#include <string.h>
+#include "tests/unit/arena.h"
+#define lock heap_lock
+#include "mm/heap.c"
+#undef lock
+#include "arch/x86_64/page_table.c"
+#include "mm/guest_memory.c"
+#include "vmm/lib/format.c"
+#include "vmm/layout.c"
+#include "vmm/guest_image.c"
+#include "vmm/elf_image.c"
+#include "vmm/load_multiboot.c"
+#include "vmm/load_flat.c"
+
+#define IMAGE_BYTES   (32 * KIB)
+#define HEADER_OFFSET 256
+#define CODE_OFFSET   4096
+#define CODE_BYTES    1000
+#define MEMORY        (32 * MIB)
+
+static struct guest_memory gm;
+static u8 image[IMAGE_BYTES];
+static u8 initrd[PAGE_SIZE + 5];
+static struct e820_entry e820[LAYOUT_E820_MAX];
+static struct guest_image in;
+static struct guest_entry out;
+static char why[CONFIG_ERROR_MAX];
+
+static struct multiboot_header *header(void)
+{
+    return (struct multiboot_header *)(image + HEADER_OFFSET);
+}
+
+static void header_set(u32 flags)
+{
+    header()->magic = 0x1badb002;
+    header()->flags = flags;
+    header()->checksum = 0 - 0x1badb002 - flags;
+}
+
+static void start_empty(void)
+{
+    memset(roomy, 0, sizeof(roomy));
+    arena_start(64 * MIB);
+    CHECK_EQ(guest_memory_init(&gm, &page_format_ept, 2, GUEST_PAGES_4K), OK);
+    CHECK_EQ(guest_memory_add(&gm, 0, LAYOUT_LOW_SIZE, GUEST_SLOT_RAM), OK);
+    CHECK_EQ(guest_memory_add(&gm, LAYOUT_HIGH, MEMORY - LAYOUT_HIGH, GUEST_SLOT_RAM), OK);
+    for (unsigned i = 0; i < sizeof(image); i++)
+        image[i] = (u8)(i * 31 + (i >> 8));
+    for (unsigned i = 0; i < sizeof(initrd); i++)
+        initrd[i] = (u8)(i * 17 + 3);
+    in = (struct guest_image){.kernel_name = "\\k",
+                              .initrd_name = "\\module",
+                              .kernel = image,
+                              .initrd = initrd,
+                              .kernel_size = sizeof(image),
+                              .initrd_size = sizeof(initrd),
+                              .cmdline = "a=b c",
+                              .memory = MEMORY,
+                              .e820 = e820,
+                              .e820_count = layout_e820(MEMORY, e820),
+                              .why = why};
+    why[0] = 0;
+}
+
+static struct elf32_ehdr *elf32(void)
+{
+    return (struct elf32_ehdr *)image;
+}
+
+static struct elf32_phdr *segment(void)
+{
+    return (struct elf32_phdr *)(image + sizeof(struct elf32_ehdr));
+}
+
+// 32-bit ELF: linked at 3 GiB, loaded at 2 MiB.
+static void start(void)
+{
+    start_empty();
+    *elf32() = (struct elf32_ehdr){.e_ident = {0x7f, 'E', 'L', 'F', 1, 1, 1},
+                                   .e_type = 2,
+                                   .e_machine = 3,
+                                   .e_entry = 0xc0200010,
+                                   .e_phoff = sizeof(struct elf32_ehdr),
+                                   .e_phentsize = sizeof(struct elf32_phdr),
+                                   .e_phnum = 2};
+    segment()[0] = (struct elf32_phdr){.p_type = 1,
+                                       .p_offset = CODE_OFFSET,
+                                       .p_vaddr = 0xc0200000,
+                                       .p_paddr = 2 * MIB,
+                                       .p_filesz = CODE_BYTES,
+                                       .p_memsz = CODE_BYTES + 5000};
+    segment()[1] = (struct elf32_phdr){.p_type = 4, .p_offset = ~0u, .p_filesz = ~0u}; // a note
+    header_set(3);
+}
+
+// Addresses in the header: the file from CODE_OFFSET - HEADER_OFFSET... on, loaded at 1 MiB.
+static void start_kludge(void)
+{
+    start_empty();
+    header_set(1u << 16 | 3);
+    header()->header_addr = MIB + HEADER_OFFSET - 16;
+    header()->load_addr = MIB;
+    header()->load_end_addr = MIB + CODE_BYTES;
+    header()->bss_end_addr = MIB + 3 * PAGE_SIZE + 1;
+    header()->entry_addr = MIB + 64;
+}
+
+static void start_elf64(void)
+{
+    start_empty();
+    *(struct elf64_ehdr *)image = (struct elf64_ehdr){.e_ident = {0x7f, 'E', 'L', 'F', 2, 1, 1},
+                                                      .e_type = 2,
+                                                      .e_machine = 62,
+                                                      .e_entry = 4 * MIB,
+                                                      .e_phoff = sizeof(struct elf64_ehdr),
+                                                      .e_phentsize = sizeof(struct elf64_phdr),
+                                                      .e_phnum = 1};
+    *(struct elf64_phdr *)(image + sizeof(struct elf64_ehdr)) =
+        (struct elf64_phdr){.p_type = 1,
+                            .p_offset = CODE_OFFSET,
+                            .p_vaddr = 4 * MIB,
+                            .p_paddr = 4 * MIB,
+                            .p_filesz = CODE_BYTES,
+                            .p_memsz = CODE_BYTES};
+    header_set(0);
+}
+
+static int load(void)
+{
+    int error = load_multiboot(&gm, &in, &out);
+    CHECK_EQ(error != OK, why[0] != 0);
+    return error;
+}
+
+static bool guest_has(gpa_t gpa, const void *bytes, u64 size)
+{
+    u8 *read = malloc(size);
+    bool same = guest_memory_read(&gm, gpa, read, size) == OK && memcmp(read, bytes, size) == 0;
+    free(read);
+    return same;
+}
+
+static struct multiboot_info info(void)
+{
+    struct multiboot_info i;
+    CHECK_EQ(out.rax, 0x2badb002);
+    CHECK_EQ(guest_memory_read(&gm, out.rbx, &i, sizeof(i)), OK);
+    return i;
+}
+
+TEST(an_elf_kernel_is_where_its_segments_say)
+{
+    start();
+    CHECK(load_multiboot_recognises(&in));
+    CHECK_EQ(load(), OK);
+    CHECK_EQ(out.mode, GUEST_MODE_PROTECTED);
+    CHECK_EQ(out.rip, 2 * MIB + 0x10);
+    CHECK(guest_has(2 * MIB, image + CODE_OFFSET, CODE_BYTES));
+    CHECK(guest_has(2 * MIB + CODE_BYTES, (u8[100]){0}, 100));
+    start();
+    elf32()->e_entry = 2 * MIB + 20; // physical
+    CHECK_EQ(load(), OK);
+    CHECK_EQ(out.rip, 2 * MIB + 20);
+}
+
+TEST(the_kernel_is_told_what_there_is)
+{
+    start();
+    CHECK_EQ(load(), OK);
+    struct multiboot_info i = info();
+    CHECK_EQ(i.flags, 1 << 0 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9);
+    CHECK_EQ(i.mem_lower, 639);
+    CHECK_EQ(i.mem_upper, 31 * KIB);
+    CHECK(guest_has(i.cmdline, "\\k a=b c", 9));
+    CHECK(guest_has(i.boot_loader_name, "Plinth", 7));
+    CHECK_EQ(i.mods_count, 1);
+    struct multiboot_module module;
+    CHECK_EQ(guest_memory_read(&gm, i.mods_addr, &module, sizeof(module)), OK);
+    CHECK_EQ(module.mod_start, 2 * MIB + 2 * PAGE_SIZE);
+    CHECK_EQ(module.mod_end - module.mod_start, sizeof(initrd));
+    CHECK(guest_has(module.mod_start, initrd, sizeof(initrd)));
+    CHECK(guest_has(module.string, "\\module", 8));
+    CHECK_EQ(i.mmap_length, in.e820_count * 24);
+    struct multiboot_mmap_entry entry;
+    CHECK_EQ(guest_memory_read(&gm, i.mmap_addr + 3 * 24, &entry, sizeof(entry)), OK);
+    CHECK_EQ(entry.size, 20);
+    CHECK_EQ(entry.entry.base, MIB);
+    CHECK_EQ(entry.entry.size, 31 * MIB);
+    CHECK_EQ(entry.entry.type, 1);
+}
+
+TEST(no_module_and_an_empty_command_line)
+{
+    start();
+    in.initrd = NULL;
+    in.initrd_size = 0;
+    in.cmdline = "";
+    CHECK_EQ(load(), OK);
+    CHECK_EQ(info().flags & 1 << 3, 0);
+    CHECK_EQ(info().mods_count, 0);
+    CHECK(guest_has(info().cmdline, "\\k ", 4));
+}
+
+TEST(addresses_in_the_header)
+{
+    start_kludge();
+    CHECK_EQ(load(), OK);
+    CHECK_EQ(out.rip, MIB + 64);
+    CHECK(guest_has(MIB, image + 16, CODE_BYTES));
+    CHECK(guest_has(MIB + CODE_BYTES, (u8[8]){0}, 8));
+    struct multiboot_module module;
+    CHECK_EQ(guest_memory_read(&gm, info().mods_addr, &module, sizeof(module)), OK);
+    CHECK_EQ(module.mod_start, MIB + 4 * PAGE_SIZE);
+    start_kludge();
+    header()->load_end_addr = header()->bss_end_addr = 0; // all of the file, no bss
+    CHECK_EQ(load(), OK);
+    CHECK(guest_has(MIB, image + 16, sizeof(image) - 16));
+}
+
+TEST(a_64_bit_elf_file_is_entered_in_32_bit_mode)
+{
+    start_elf64();
+    CHECK_EQ(load(), OK);
+    CHECK_EQ(out.mode, GUEST_MODE_PROTECTED);
+    CHECK_EQ(out.rip, 4 * MIB);
+    CHECK(guest_has(4 * MIB, image + CODE_OFFSET, CODE_BYTES));
+    start_elf64();
+    in.kernel_size = sizeof(struct elf64_ehdr) - 1;
+    struct load_parts parts;
+    CHECK_EQ(elf_parts(&in, &parts), ERR_FORMAT);
+}
+
+static void refused(int error, const char *part, void (*again)(void))
+{
+    CHECK_EQ(load(), error);
+    if (!strstr(why, part))
+        CHECK_STR(why, part);
+    again();
+}
+
+TEST(each_wrong_header_is_refused)
+{
+    start();
+    header()->checksum++;
+    CHECK(!load_multiboot_recognises(&in));
+    refused(ERR_FORMAT, "not a multiboot kernel: no header in the first 8192 bytes", start);
+    header_set(7);
+    refused(ERR_UNSUPPORTED, "demands what there is not (multiboot flags 0x4)", start);
+    header_set(0x8003);
+    refused(ERR_UNSUPPORTED, "(multiboot flags 0x8000)", start);
+    image[0] = 0;
+    refused(ERR_FORMAT, "without addresses, and not an ELF file", start);
+    memmove(image + 8192 - 8, header(), 12);
+    header()->magic = 0;
+    refused(ERR_FORMAT, "no header", start);
+    in.initrd_size = 31 * MIB;
+    refused(ERR_RANGE, "initrd \\module: 32505856 bytes do not fit from 0x202000 to 0x2000000",
+            start);
+    in.initrd_size = ~0ull;
+    refused(ERR_RANGE, "raise 'memory'", start);
+}
+
+TEST(each_wrong_address_is_refused)
+{
+    start_kludge();
+    header()->load_addr = header()->header_addr + 1;
+    refused(ERR_FORMAT, "malformed: header_addr 0x1000f0, load_addr 0x1000f1", start_kludge);
+    header()->load_addr -= 17;
+    refused(ERR_FORMAT, "header at 0x100", start_kludge);
+    header()->header_addr = HEADER_OFFSET;
+    header()->load_addr = 0;
+    refused(ERR_FORMAT, "truncated", start_kludge);
+    header()->load_end_addr = MIB - 1;
+    refused(ERR_FORMAT, "truncated", start_kludge);
+    header()->load_end_addr = MIB + sizeof(image);
+    refused(ERR_FORMAT, "truncated: wants 32768 bytes at 0x10 of the file, which has 32768",
+            start_kludge);
+    header()->bss_end_addr = MIB + 1;
+    refused(ERR_FORMAT, "malformed: 1000 bytes for 1 bytes of memory", start_kludge);
+    header()->bss_end_addr = 33 * MIB;
+    refused(ERR_RANGE, "wants 0x2000000 bytes at 0x100000; there is memory from 0x100000",
+            start_kludge);
+    header()->bss_end_addr = MIB - 1;
+    refused(ERR_RANGE, "wants 0xffffffffffffffff bytes", start_kludge);
+    header()->entry_addr = MIB - 1;
+    refused(ERR_FORMAT, "entry_addr 0xfffff is not in it", start_kludge);
+    in.kernel_size = HEADER_OFFSET + 20;
+    refused(ERR_FORMAT, "the multiboot header is cut off", start_kludge);
+}
+
+TEST(each_wrong_elf_file_is_refused)
+{
+    start();
+    image[EI_CLASS] = 3;
+    refused(ERR_UNSUPPORTED, "ELF class 3, data encoding 1: not for x86", start);
+    image[EI_DATA] = 2;
+    refused(ERR_UNSUPPORTED, "data encoding 2", start);
+    elf32()->e_type = 3;
+    refused(ERR_UNSUPPORTED, "ELF type 3, machine 3: not an x86 executable", start);
+    elf32()->e_machine = 40;
+    refused(ERR_UNSUPPORTED, "machine 40", start);
+    elf32()->e_phoff = ~0u;
+    refused(ERR_FORMAT, "2 segment headers of 32 bytes at 0xffffffff", start);
+    elf32()->e_phnum = 0xffff;
+    refused(ERR_FORMAT, "65535 segment headers", start);
+    elf32()->e_phentsize = 31;
+    refused(ERR_FORMAT, "of 31 bytes", start);
+    elf32()->e_phnum = 0;
+    refused(ERR_FORMAT, "no segment holds the entry 0xc0200010", start);
+    elf32()->e_entry = 5;
+    refused(ERR_FORMAT, "no segment holds the entry 0x5", start);
+    segment()->p_offset = ~0u;
+    refused(ERR_FORMAT, "truncated: wants 1000 bytes at 0xffffffff", start);
+    segment()->p_filesz = IMAGE_BYTES;
+    refused(ERR_FORMAT, "truncated", start);
+    segment()->p_memsz = 1;
+    refused(ERR_FORMAT, "1000 bytes for 1 bytes of memory", start);
+    segment()->p_paddr = 0x7000; // low memory is the loader's
+    refused(ERR_RANGE, "wants 0x1770 bytes at 0x7000", start);
+    segment()->p_memsz = ~0u;
+    refused(ERR_RANGE, "wants 0xffffffff bytes", start);
+    elf32()->e_phoff = 2048;
+    elf32()->e_phnum = LOAD_PARTS_MAX + 1;
+    for (unsigned i = 0; i <= LOAD_PARTS_MAX; i++)
+        memcpy(image + 2048 + i * sizeof(*segment()), segment(), sizeof(*segment()));
+    refused(ERR_UNSUPPORTED, "more than 16 segments", start);
+}
+
+TEST(files_that_end_early)
+{
+    void (*const starts[])(void) = {start, start_kludge, start_elf64};
+    for (unsigned kind = 0; kind < ARRAY_SIZE(starts); kind++) {
+        for (u64 size = 0; size < CODE_OFFSET; size += 7) {
+            starts[kind]();
+            u8 *exact = malloc(size + !size); // the sanitizer watches its end
+            memcpy(exact, image, size);
+            in.kernel = exact;
+            in.kernel_size = size;
+            bool enough = kind == 1 && size >= 16 + CODE_BYTES;
+            CHECK_EQ(load() == OK, enough);
+            free(exact);
+        }
+    }
+}
+
+TEST(a_host_without_memory_says_so)
+{
+    for (u64 left = 0; left < 8; left += 2) {
+        start();
+        arena_exhaust(left);
+        CHECK_EQ(load(), ERR_NO_MEMORY);
+        CHECK_STR(why, "kernel \\k: the host ran out of memory while loading it");
+    }
+}
+
+TEST(random_kernels_do_no_harm)
+{
+    void (*const starts[])(void) = {start, start_kludge, start_elf64};
+    srand(1);
+    for (unsigned round = 0; round < 3000; round++) {
+        starts[round % 3]();
+        for (unsigned i = 0; i < 1 + round % 5; i++)
+            image[(unsigned)rand() % 2 ? (unsigned)rand() % 120
+                                       : HEADER_OFFSET + 12 + (unsigned)rand() % 20] = (u8)rand();
+        if (load() == OK)
+            CHECK(out.rip >= MIB && out.rip < MEMORY);
+    }
+}
+
+// --- flat images ---
+
+static int flat(u64 load_address, enum guest_mode mode)
+{
+    start_empty();
+    in.load = load_address;
+    in.load_mode = mode;
+    int error = load_flat(&gm, &in, &out);
+    CHECK_EQ(error != OK, why[0] != 0);
+    return error;
+}
+
+TEST(flat_images_are_entered_at_their_start)
+{
+    static const enum guest_mode modes[] = {GUEST_MODE_REAL, GUEST_MODE_PROTECTED, GUEST_MODE_LONG};
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+        CHECK_EQ(flat(0x20000, modes[i]), OK);
+        CHECK_EQ(out.mode, modes[i]);
+        CHECK_EQ(out.rip, 0x20000);
+        CHECK(guest_has(0x20000, image, sizeof(image)));
+    }
+    CHECK_EQ(flat(MIB, GUEST_MODE_LONG), OK);
+    u64 entry;
+    CHECK_EQ(guest_memory_read(&gm, BOOT_PML4, &entry, sizeof(entry)), OK);
+    CHECK_EQ(entry, (BOOT_PML4 + PAGE_SIZE) | 3);
+    CHECK_EQ(guest_memory_read(&gm, BOOT_GDT + BOOT_CS_32, &entry, sizeof(entry)), OK);
+    CHECK_EQ(entry, 0x00cf9b000000ffff);
+    CHECK_EQ(flat(0, GUEST_MODE_REAL), OK); // nothing of ours is in its way
+    CHECK(guest_has(0, image, sizeof(image)));
+}
+
+TEST(flat_images_that_do_not_fit)
+{
+    CHECK_EQ(flat(MIB, GUEST_MODE_REAL), ERR_RANGE);
+    CHECK_STR(why, "kernel \\k: 32768 bytes at 0x100000: in real mode there is memory below "
+                   "0x9fc00");
+    CHECK_EQ(flat(LAYOUT_EBDA - 4, GUEST_MODE_PROTECTED), ERR_RANGE);
+    CHECK_EQ(flat(MEMORY - 1, GUEST_MODE_PROTECTED), ERR_RANGE);
+    CHECK_EQ(flat(~0ull, GUEST_MODE_LONG), ERR_RANGE);
+    CHECK_EQ(flat(0x7c00, GUEST_MODE_LONG), ERR_RANGE);
+    CHECK_STR(why, "kernel \\k: at 0x7c00 it lies over the entry's tables, 0x1000 to 0xf000");
+    CHECK_EQ(flat(0, GUEST_MODE_PROTECTED), ERR_RANGE);
+}
