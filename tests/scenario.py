@@ -24,6 +24,7 @@ BUILD = os.path.join(ROOT, "build")
 PROMPT = r"plinth> (?:\x1b\[K)?$"
 BOOT_SECONDS = 240
 COMMAND_SECONDS = 60
+QUIET_SECONDS = 1.5
 CTRL_RIGHT_BRACKET = "\x1d"
 
 SCENARIOS = []
@@ -108,6 +109,13 @@ class Run:
 
     def boot(self):
         self.expect(PROMPT, BOOT_SECONDS)
+
+    def settle(self):
+        """Waits until log lines that come by themselves have ended, and takes a prompt as new."""
+        while self.emulator.read(QUIET_SECONDS):
+            pass
+        self.type("\r")
+        self.expect(PROMPT)
 
     def command(self, text, timeout=COMMAND_SECONDS):
         """Types a command at Plinth's prompt and returns what it printed, as lines in one string."""

@@ -93,11 +93,10 @@ def check_finished(run):
 
 
 def check_died(run, name, words):
-    run.command("start " + name)
-    for _ in range(20):
-        listing = run.command("list")
-        if re.search(rf"{name}\s+crashed", listing):
-            break
+    run.type(f"start {name}\r")
+    run.expect(rf"VM {name}: crashed")
+    run.settle()
+    listing = run.command("list")
     run.check(f"{name}: shown as crashed", re.search(rf"{name}\s+crashed", listing), listing)
     log = run.command("dmesg")
     for word in words:
