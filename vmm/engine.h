@@ -67,6 +67,7 @@ struct segment {
 };
 #define SEGMENT_UNUSABLE BIT(16)
 #define SEGMENT_L        BIT(13)
+#define SEGMENT_DPL      (3u << 5)
 #define SEGMENT_DB       BIT(14)
 
 struct cpu_ops {

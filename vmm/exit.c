@@ -215,10 +215,13 @@ static enum exit_action exit_cr_read(struct vcpu *vcpu, struct vm_exit *exit)
     return ACTION_NEXT;
 }
 
+// Not every CPU looks at the privilege level before it exits; CPL is SS's DPL.
 static enum exit_action exit_xsetbv(struct vcpu *vcpu, struct vm_exit *exit)
 {
     u64 value = (vcpu->gpr[GPR_RDX] << 32) | (u32)vcpu->gpr[GPR_RAX];
-    if ((u32)vcpu->gpr[GPR_RCX] != 0 || !xstate_set_xcr0(vcpu, value))
+    struct segment ss;
+    vcpu->ops->segment_read(vcpu, SEG_SS, &ss);
+    if ((ss.access & SEGMENT_DPL) || (u32)vcpu->gpr[GPR_RCX] != 0 || !xstate_set_xcr0(vcpu, value))
         return exit_fault_error(exit, VECTOR_GP, 0);
     return ACTION_NEXT;
 }

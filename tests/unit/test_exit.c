@@ -605,6 +605,17 @@ TEST(lmsw_sets_four_bits_and_never_clears_pe)
 
 // --- the rest ---
 
+TEST(xsetbv_is_for_level_0_alone)
+{
+    reset();
+    vcpu.gpr[GPR_RAX] = 7;
+    vcpu.gpr[GPR_RDX] = vcpu.gpr[GPR_RCX] = 0;
+    segments[SEG_SS].access = SEGMENT_DPL;
+    CHECK(faults(dispatch(EXIT_XSETBV), VECTOR_GP, true));
+    segments[SEG_SS].access = 0;
+    CHECK(dispatch(EXIT_XSETBV) == ACTION_NEXT);
+}
+
 TEST(xsetbv_takes_register_0_and_what_the_state_allows)
 {
     reset();
