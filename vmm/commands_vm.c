@@ -42,10 +42,11 @@ void command_list(unsigned count, char **words)
                "backed", "up");
     for (unsigned i = 0; (vm = vm_at(i)); i++) {
         u64 backed = is_running(vm) ? vm->memory.backed : 0;
-        host_print("%-24s %-9s %-7s %4u %5llu MiB %6llu MiB %6llu s\n", vm->config.name,
+        const char *exit = vm->state == VM_STOPPED ? vm->why : ""; // the code of a test program
+        host_print("%-24s %-9s %-7s %4u %5llu MiB %6llu MiB %6llu s  %s\n", vm->config.name,
                    vm_state_name(vm->state), engine_name(vm), vm->vcpu_count,
                    mebibytes(vm->config.memory), mebibytes(backed),
-                   (unsigned long long)uptime_seconds(vm));
+                   (unsigned long long)uptime_seconds(vm), exit);
     }
     if (!vm_at(0))
         host_print("no VM is defined; plinth.ini on the boot volume defines them\n");

@@ -91,6 +91,23 @@ static bool fail_unknown(struct parser *p, const char *what, const struct sugges
 
 // --- values ---
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+// Cuts blanks off both ends, the last in place.
+static char *trim(char *s)
+{
+    while (is_blank(*s))
+        s++;
+    size_t length = strlen(s);
+    while (length && is_blank(s[length - 1]))
+        length--;
+    s[length] = 0;
+    return s;
+}
+
 static bool set_size(struct parser *p, const struct key *key, const char *value, void *field)
 {
     u64 bytes;
@@ -155,6 +172,30 @@ static bool set_flag(struct parser *p, const struct key *key, const char *value,
     return index >= 0;
 }
 
+// Words with commas between them; each choice is a bit.
+static bool set_list(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    char word[32];
+    u32 bits = 0;
+    while (true) {
+        const char *end = strchr(value, ',');
+        size_t length = end ? (size_t)(end - value) : strlen(value);
+        if (length >= sizeof(word))
+            return fail(p, "%s: '%.32s' is too long for a name", key->name, value);
+        memcpy(word, value, length);
+        word[length] = 0;
+        int index = choose(p, key, trim(word));
+        if (index < 0)
+            return false;
+        bits |= 1u << index;
+        if (!end)
+            break;
+        value = end + 1;
+    }
+    *(u32 *)field = bits;
+    return true;
+}
+
 static bool set_text(struct parser *p, const struct key *key, const char *value, void *field)
 {
     if (!string_copy(field, key->size, value))
@@ -198,6 +239,7 @@ static const char *const mode_names[] = {[GUEST_MODE_REAL] = "real",
                                          [GUEST_MODE_PROTECTED] = "protected",
                                          [GUEST_MODE_LONG] = "long",
                                          NULL};
+static const char *const device_names[] = {"debug-exit", "debugcon", "testdev", "fwcfg", NULL};
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 
@@ -215,6 +257,7 @@ static const struct key vm_keys[] = {
      NULL},
     {"cmdline", set_text, FIELD(struct config_vm, cmdline), 0, NULL},
     {"autostart", set_flag, FIELD(struct config_vm, autostart), 0, flag_names},
+    {"devices", set_list, FIELD(struct config_vm, devices), 0, device_names},
     {"boot", set_choice_number, FIELD(struct config_vm, boot), 0, boot_names},
     {"load", set_address, FIELD(struct config_vm, load), 0, NULL},
     {"mode", set_choice_number, FIELD(struct config_vm, mode), 0, mode_names},
@@ -290,23 +333,6 @@ static const struct section_kind section_kinds[] = {
 };
 
 // --- lines ---
-
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-// Cuts blanks off both ends, the last in place.
-static char *trim(char *s)
-{
-    while (is_blank(*s))
-        s++;
-    size_t length = strlen(s);
-    while (length && is_blank(s[length - 1]))
-        length--;
-    s[length] = 0;
-    return s;
-}
 
 static void cut_comment(char *s)
 {

@@ -17,6 +17,14 @@
 // auto: by what is in the kernel's file.
 enum guest_boot_kind { GUEST_BOOT_AUTO, GUEST_BOOT_LINUX, GUEST_BOOT_MULTIBOOT, GUEST_BOOT_FLAT };
 
+// Devices that are there only if listed.
+enum config_device {
+    CONFIG_DEBUG_EXIT = 1,
+    CONFIG_DEBUGCON = 2,
+    CONFIG_TESTDEV = 4,
+    CONFIG_FW_CFG = 8,
+};
+
 struct config_vm {
     char name[CONFIG_NAME_MAX];
     unsigned line;  // of its section header
@@ -37,6 +45,7 @@ struct config_vm {
     enum guest_boot_kind boot;
     u64 load;             // of a flat image: its address,
     enum guest_mode mode; // and the mode that it is entered in
+    u32 devices;          // enum config_device
     bool autostart;
 };
 

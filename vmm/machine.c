@@ -17,6 +17,7 @@
 #include "vmm/console.h"
 #include "vmm/layout.h"
 #include "vmm/lib/error.h"
+#include "vmm/test_devices.h"
 #include "vmm/vm.h"
 
 enum isa_irq {
@@ -55,7 +56,8 @@ struct machine {
     struct system_ports system_ports;
     struct pci_host pci;
     struct pci_function host_bridge, lpc_bridge;
-    u32 lines; // bit n: line n is up
+    struct test_devices *test_devices; // null: none
+    u32 lines;                         // bit n: line n is up
 };
 
 // --- wires ---
@@ -180,7 +182,10 @@ int machine_create(struct vm *vm)
         return ERR_NO_MEMORY;
     machine_init(m, vm);
     int error = machine_map(m, vm);
+    if (error == OK)
+        error = test_devices_create(vm, (struct irq_line){machine_irq, m, 0}, &m->test_devices);
     if (error != OK) {
+        test_devices_destroy(m->test_devices);
         heap_free(m); // the buses may hold its devices: the caller destroys them
         return error;
     }
@@ -199,6 +204,8 @@ void machine_destroy(struct vm *vm)
     struct machine *m = vm->machine;
     vm->machine = NULL;
     spin_unlock(&vm->lock);
+    if (m)
+        test_devices_destroy(m->test_devices);
     heap_free(m);
 }
 
@@ -217,6 +224,7 @@ void machine_reset(struct vm *vm)
     acpi_pm_reset(&m->acpi_pm);
     system_ports_reset(&m->system_ports);
     pci_host_reset(&m->pci);
+    test_devices_reset(m->test_devices);
 }
 
 bool machine_pic_pending(struct vm *vm)

@@ -377,6 +377,15 @@ void vm_kill(struct vm *vm, const char *format, ...)
     report_crash(vm);
 }
 
+void vm_debug_exit(struct vm *vm, u32 code)
+{
+    if (__atomic_load_n(&vm->killed, __ATOMIC_SEQ_CST))
+        return;
+    format_text(vm->why, sizeof(vm->why), "debug exit, code %u", code);
+    log_info("VM %s: %s", vm->config.name, vm->why);
+    vm_request_stop(vm, VM_STOP_POWEROFF);
+}
+
 void vm_odd_access(struct vm *vm, const char *format, ...)
 {
     u64 nth = vm->odd_accesses++;

@@ -93,7 +93,7 @@ struct vm {
     enum vm_state state;
     enum vm_stop_reason stop_reason;
     bool killed;                // by vm_kill(), in this run
-    char why[CONFIG_ERROR_MAX]; // of VM_CRASHED, or of a failed start
+    char why[CONFIG_ERROR_MAX]; // of VM_CRASHED, of a failed start, or a debug exit's code
     struct spinlock lock;       // devices, buses, clock, APICs
     struct guest_memory memory;
     struct io_bus ports, mmio;
@@ -128,6 +128,8 @@ void vm_request_stop(struct vm *vm, enum vm_stop_reason reason);
 // The guest did what no machine survives: the reason in words; a report is made. Host and other VMs
 // go on.
 void vm_kill(struct vm *vm, const char *format, ...) PRINTF(2, 3);
+// A test program ended its machine; the code is shown with the VM. VM's lock held.
+void vm_debug_exit(struct vm *vm, u32 code);
 // A guest touched something that is not there. Counted; the first 16 of each VM's run are lines in
 // the log.
 void vm_odd_access(struct vm *vm, const char *format, ...) PRINTF(2, 3);

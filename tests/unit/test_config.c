@@ -249,3 +249,34 @@ TEST(any_bytes_are_harmless)
         CHECK(strlen(error) < CONFIG_ERROR_MAX);
     }
 }
+
+TEST(ways_to_boot)
+{
+    CHECK(parse(VM));
+    CHECK_EQ(vms[0].boot, GUEST_BOOT_AUTO);
+    CHECK_EQ(vms[0].mode, GUEST_MODE_REAL);
+    CHECK_EQ(vms[0].load, 0x7c00);
+    CHECK(parse(VM "boot = flat\nload = 0x100000\nmode = long\n"));
+    CHECK_EQ(vms[0].boot, GUEST_BOOT_FLAT);
+    CHECK_EQ(vms[0].mode, GUEST_MODE_LONG);
+    CHECK_EQ(vms[0].load, 0x100000);
+    CHECK_ERROR(VM "boot = grub\n",
+                "plinth.ini:3: boot: 'grub' is not one of: auto linux multiboot flat");
+    CHECK_ERROR(VM "load = here\n", "plinth.ini:3: load: 'here' is not an address");
+}
+
+TEST(lists_of_devices)
+{
+    CHECK(parse(VM));
+    CHECK_EQ(vms[0].devices, 0);
+    CHECK(parse(VM "devices = fwcfg\n"));
+    CHECK_EQ(vms[0].devices, CONFIG_FW_CFG);
+    CHECK(parse(VM "devices = debug-exit,testdev ,  debugcon\n"));
+    CHECK_EQ(vms[0].devices, CONFIG_DEBUG_EXIT | CONFIG_TESTDEV | CONFIG_DEBUGCON);
+    CHECK_ERROR(VM "devices = debug-exit, disk\n",
+                "plinth.ini:3: devices: 'disk' is not one of: debug-exit debugcon testdev fwcfg");
+    CHECK_ERROR(VM "devices = testdev,\n",
+                "plinth.ini:3: devices: '' is not one of: debug-exit debugcon testdev fwcfg");
+    CHECK_ERROR(VM "devices = 0123456789012345678901234567890123456789\n",
+                "plinth.ini:3: devices: '01234567890123456789012345678901' is too long for a name");
+}

@@ -3,6 +3,7 @@
 // chips are linked as the core has them.
 #include "tests/unit/test.h"
 #include "vmm/machine.c"
+#include "vmm/test_devices.c"
 
 #define VECTOR_APIC      0x61
 #define LAPIC_SVR_OFFSET 0xf0
@@ -35,6 +36,20 @@ void vm_request_stop(struct vm *asked, enum vm_stop_reason reason)
     asked->stop_reason = reason;
 }
 
+static u32 exit_code;
+
+void vm_debug_exit(struct vm *asked UNUSED, u32 code)
+{
+    exit_code = code;
+}
+
+static unsigned flushes;
+
+void vcpu_request(struct vcpu *vcpu UNUSED, u32 requests)
+{
+    flushes += requests == VCPU_REQUEST_FLUSH;
+}
+
 void console_output(struct console *to, const u8 *bytes, unsigned count)
 {
     CHECK(to == &console);
@@ -57,7 +72,7 @@ static void nothing_startup(struct lapic *l UNUSED, u8 page UNUSED)
 
 static const struct lapic_ops lapic_ops = {nothing, nothing, nothing, nothing_startup, nothing};
 
-static void start(void)
+static void start_with(u32 devices)
 {
     now = 0;
     printed_count = 0;
@@ -65,12 +80,19 @@ static void start(void)
     memset(&vm, 0, sizeof(vm));
     vm.console = &console;
     vm.config.memory = 4 * GIB;
+    vm.config.cpus = 3;
+    vm.config.devices = devices;
     io_bus_init(&vm.ports, "port", 0x10000);
     io_bus_init(&vm.mmio, "memory", 1ull << 46);
     io_clock_init(&vm.clock, 1000000000, clock_now);
     lapic_init(&lapic, 0, true, &vm.apics, &vm.clock, &lapic_ops);
     lapic_reset(&lapic);
     CHECK_EQ(machine_create(&vm), OK);
+}
+
+static void start(void)
+{
+    start_with(0);
 }
 
 static void finish(void)
@@ -244,6 +266,114 @@ TEST(reset_is_power_on)
     finish();
 }
 
+static u64 read_port(u64 port, unsigned size)
+{
+    u64 value;
+    io_bus_read(&vm.ports, port, size, &value);
+    return value;
+}
+
+#define TEST_DEVICES (CONFIG_DEBUG_EXIT | CONFIG_DEBUGCON | CONFIG_TESTDEV | CONFIG_FW_CFG)
+
+TEST(test_devices_are_there_only_if_listed)
+{
+    static const struct {
+        u32 device;
+        u16 port, size;
+    } ports[] = {{CONFIG_DEBUG_EXIT, 0xf4, 4}, {CONFIG_DEBUGCON, 0xe9, 1},
+                 {CONFIG_DEBUGCON, 0x402, 1},  {CONFIG_TESTDEV, 0xe0, 4},
+                 {CONFIG_TESTDEV, 0xe4, 4},    {CONFIG_TESTDEV, 0x2000 + 23, 1},
+                 {CONFIG_FW_CFG, 0x511, 1}};
+    for (u32 device = 0; device <= CONFIG_FW_CFG; device = device ? device * 2 : 1) {
+        start_with(device);
+        for (unsigned i = 0; i < ARRAY_SIZE(ports); i++) {
+            u64 value;
+            CHECK_EQ(io_bus_read(&vm.ports, ports[i].port, ports[i].size, &value),
+                     ports[i].device == device);
+        }
+        finish();
+    }
+}
+
+TEST(debug_exit_and_debug_console)
+{
+    start_with(TEST_DEVICES);
+    out(0xe9, 'h'), out(0x402, 'i');
+    CHECK_STR(printed, "hi");
+    CHECK_EQ(in(0xe9), 0xe9);
+    CHECK(io_bus_write(&vm.ports, 0xf4, 4, 0x21));
+    CHECK_EQ(exit_code, 0x43);
+    CHECK(io_bus_write(&vm.ports, 0xf4, 4, 0xffffffff));
+    CHECK_EQ(exit_code, 0xffffffff);
+    finish();
+}
+
+TEST(testdev)
+{
+    u64 value;
+    start_with(TEST_DEVICES);
+    CHECK(io_bus_write(&vm.ports, 0xe0, 4, 0x12345678));
+    out(0xe3, 0xff);
+    CHECK(io_bus_write(&vm.ports, 0xe1, 2, 0xabcd));
+    CHECK_EQ(read_port(0xe0, 4), 0xffabcd78);
+    CHECK_EQ(read_port(0xe2, 1), 0xab);
+    CHECK(io_bus_write(&vm.mmio, 0xff00fff8, 8, 0x1122334455667788));
+    CHECK(io_bus_read(&vm.mmio, 0xff00fff9, 2, &value));
+    CHECK_EQ(value, 0x6677);
+    CHECK(!io_bus_read(&vm.mmio, 0xff00fffc, 8, &value));
+    vm.vcpu_count = 2;
+    flushes = 0;
+    CHECK(io_bus_write(&vm.ports, 0xe4, 4, 0x1000));
+    CHECK_EQ(flushes, 2);
+    machine_reset(&vm);
+    CHECK_EQ(read_port(0xe0, 4), 0);
+    CHECK(io_bus_read(&vm.mmio, 0xff00fff8, 8, &value));
+    CHECK_EQ(value, 0);
+    finish();
+}
+
+TEST(testdev_moves_lines)
+{
+    start_with(TEST_DEVICES);
+    ioapic_route(5, VECTOR_APIC);
+    out(0x2005, 1);
+    CHECK_EQ(lapic_pending(&lapic), VECTOR_APIC);
+    out(0x2005, 0);
+    CHECK_EQ(read_port(0x2005, 1), 0);
+    ioapic_route(23, VECTOR_APIC + 0x10);
+    out(0x2017, 1);
+    CHECK_EQ(lapic_pending(&lapic), VECTOR_APIC + 0x10);
+    CHECK(!io_bus_write(&vm.ports, 0x2018, 1, 1));
+    finish();
+}
+
+static u64 fw_cfg_item(u16 key, unsigned size)
+{
+    u64 value = 0;
+    CHECK(io_bus_write(&vm.ports, 0x510, 2, key));
+    for (unsigned i = 0; i < size; i++)
+        value |= (u64)in(0x511) << 8 * i;
+    return value;
+}
+
+TEST(fw_cfg)
+{
+    start_with(TEST_DEVICES);
+    CHECK_EQ(fw_cfg_item(0, 4), 0x554d4551);
+    CHECK_EQ(fw_cfg_item(1, 4), 1);
+    CHECK_EQ(fw_cfg_item(3, 8), 4 * GIB);
+    CHECK_EQ(fw_cfg_item(5, 2), 3);
+    CHECK_EQ(fw_cfg_item(0x0f, 2), 3);
+    CHECK_EQ(fw_cfg_item(0x19, 4), 0);
+    CHECK_EQ(fw_cfg_item(0xffff, 4), 0);
+    for (unsigned i = 0; i < 20; i++)
+        fw_cfg_item(0, 7);
+    for (unsigned i = 0; i < 100; i++)
+        in(0x511);
+    CHECK_EQ(in(0x511), 0);
+    finish();
+}
+
 static u64 random_state = 88172645463325252ull;
 
 static u64 random_next(void)
@@ -256,7 +386,7 @@ static u64 random_next(void)
 
 TEST(survives_anything)
 {
-    start();
+    start_with(TEST_DEVICES);
     for (unsigned i = 0; i < 500000; i++) {
         struct io_bus *bus = random_next() % 4 ? &vm.ports : &vm.mmio;
         const struct io_region *region = &bus->regions[random_next() % bus->count];
