@@ -131,8 +131,8 @@ $(B)/unit/test_machine: UNIT_CFLAGS += -no-pie
 $(B)/unit/test_machine: UNIT_OBJECTS := $(MACHINE_OBJECTS)
 $(B)/unit/test_machine: $(MACHINE_OBJECTS)
 
-# Test guests: bzImage-shaped, one source file each on top of guests/lib.
-TEST_GUESTS := bench hostile tasks
+# Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
+TEST_GUESTS := bench hostile tasks devices
 GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
 GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o
 TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin)

@@ -18,6 +18,9 @@ static inline u32 boot_params_u32(const u8 *boot_params, unsigned offset)
     return *(const u32 *)(boot_params + offset);
 }
 
+// What a multiboot loader left in EAX and EBX; 0 if the guest was not entered by one.
+extern u32 guest_multiboot_magic, guest_multiboot_info;
+
 void guest_main(const u8 *boot_params);
 // Called for every interrupt and exception; *return_rip may be changed. Each guest has its own.
 void guest_interrupt(u64 vector, u64 error, u64 rip, u64 *return_rip);

@@ -1,6 +1,7 @@
 ; SPDX-License-Identifier: MIT
-; The head of every test guest: the Linux x86 boot protocol's setup header (2.12, 64-bit entry only), the entry,
-; and interrupt stubs. Facts: "The Linux/x86 Boot Protocol", section "The Real-Mode Kernel Header".
+; The head of every test guest: the Linux x86 boot protocol's setup header (2.12, 64-bit entry only) with its entry; a
+; multiboot header with its own, which makes of what it gets what the other expects; and interrupt stubs.
+; Facts: "The Linux/x86 Boot Protocol", section "The Real-Mode Kernel Header"; "Multiboot Specification".
 
 LOADED_HIGH         equ 1
 XLF_KERNEL_64       equ 1
@@ -8,10 +9,30 @@ BOOT_PROTOCOL_2_12  equ 0x020c
 STACK_SIZE          equ 16384
 IDT_ENTRIES         equ 256
 GATE_SIZE           equ 16
+
+MULTIBOOT_MAGIC     equ 0x1badb002
+MULTIBOOT_FLAGS     equ 0x10002         ; memory information wanted; addresses in the header
+MULTIBOOT_CMDLINE   equ 16              ; in the information
+LOAD_ADDRESS        equ 0x100000
+CODE_64             equ 0x10            ; selectors
+DATA                equ 0x18
+; Low memory that is free then.
+BOOT_PARAMS         equ 0x7000
+BOOT_PARAMS_CMDLINE equ BOOT_PARAMS + 0x228
+PML4                equ 0x9000          ; then PDPT and four page directories
+PTE                 equ 0x3             ; present, writable
+PTE_LARGE           equ 0x83
+TABLE_ENTRIES       equ 512
+IDENTITY_GIBS       equ 4
+CR4_PAE             equ 1 << 5
+MSR_IA32_EFER       equ 0xc0000080
+EFER_LME            equ 1 << 8
+CR0_PG              equ 1 << 31
+
 GATE_INTERRUPT      equ 0x8e00          ; present, 64-bit interrupt gate, as the high half of a dword
 
-extern guest_main, guest_interrupt, guest_paragraphs, guest_init_size
-global guest_entry64, guest_idt_load
+extern guest_main, guest_interrupt, guest_paragraphs, guest_init_size, guest_end
+global guest_entry64, guest_idt_load, guest_multiboot_magic, guest_multiboot_info
 
 section .header progbits alloc noexec nowrite
 bits 16
@@ -50,8 +71,63 @@ setup_end:
         times 0x400 - ($ - header) db 0
 
 section .entry progbits alloc exec nowrite
+entry:
+align 4
+multiboot_header:
+        dd MULTIBOOT_MAGIC, MULTIBOOT_FLAGS, -(MULTIBOOT_MAGIC + MULTIBOOT_FLAGS)
+        dd multiboot_header, LOAD_ADDRESS, 0, guest_end, multiboot_entry
+
+bits 32
+multiboot_entry:
+        mov     [guest_multiboot_magic], eax
+        mov     [guest_multiboot_info], ebx
+        mov     eax, [ebx + MULTIBOOT_CMDLINE]
+        mov     [BOOT_PARAMS_CMDLINE], eax
+        ; The low 4 GiB one to one.
+        mov     edi, PML4
+        mov     dword [edi], PML4 + 0x1000 + PTE
+        add     edi, 0x1000
+        mov     eax, PML4 + 0x2000 + PTE
+        mov     ecx, IDENTITY_GIBS
+.gib:   mov     [edi], eax
+        add     edi, 8
+        add     eax, 0x1000
+        loop    .gib
+        mov     edi, PML4 + 0x2000
+        mov     eax, PTE_LARGE
+        mov     ecx, IDENTITY_GIBS * TABLE_ENTRIES
+.large: mov     [edi], eax
+        add     edi, 8
+        add     eax, 0x200000
+        loop    .large
+        mov     eax, CR4_PAE
+        mov     cr4, eax
+        mov     eax, PML4
+        mov     cr3, eax
+        mov     ecx, MSR_IA32_EFER
+        rdmsr
+        or      eax, EFER_LME
+        wrmsr
+        lgdt    [gdt_pointer]
+        mov     eax, cr0
+        or      eax, CR0_PG
+        mov     cr0, eax
+        jmp     CODE_64:.long
 bits 64
-        times 0x200 db 0xf4             ; the 32-bit entry: not offered
+.long:  mov     eax, DATA
+        mov     ds, eax
+        mov     es, eax
+        mov     ss, eax
+        mov     esi, BOOT_PARAMS
+        jmp     guest_entry64
+
+align 8
+gdt:    dq 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+gdt_pointer:
+        dw $ - gdt - 1
+        dd gdt
+
+        times 0x200 - ($ - entry) db 0xf4
 guest_entry64:
         mov     rsp, stack_top
         mov     rdi, rsi                ; struct boot_params
@@ -144,6 +220,10 @@ stub_table:
 idt_pointer:
         dw IDT_ENTRIES * GATE_SIZE - 1
         dq idt
+
+section .data
+guest_multiboot_magic: dd 0             ; EAX at the multiboot entry; 0: entered otherwise
+guest_multiboot_info:  dd 0
 
 section .bss
 align 16

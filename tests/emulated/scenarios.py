@@ -3,6 +3,7 @@
 
 import bad_input  # noqa: F401
 import boot_errors  # noqa: F401
+import boot_ways  # noqa: F401
 import exit_costs  # noqa: F401
 import linux  # noqa: F401
 import no_engine  # noqa: F401
