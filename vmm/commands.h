@@ -38,12 +38,16 @@ void command_info(unsigned count, char **words);
 void command_start(unsigned count, char **words);
 void command_stop(unsigned count, char **words);
 void command_reset(unsigned count, char **words);
+void command_pause(unsigned count, char **words);
+void command_resume(unsigned count, char **words);
 void command_destroy(unsigned count, char **words);
 void command_console(unsigned count, char **words);
 void command_log(unsigned count, char **words);
 // --- vmm/commands_trace.c ---
 void command_stats(unsigned count, char **words);
 void command_trace(unsigned count, char **words);
+// --- vmm/commands_top.c ---
+void command_top(unsigned count, char **words);
 // --- vmm/commands_host.c ---
 void command_mem(unsigned count, char **words);
 void command_cpus(unsigned count, char **words);

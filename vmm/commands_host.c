@@ -92,7 +92,7 @@ struct thread_view {
 static struct thread_view views[THREADS_SHOWN];
 
 // Copies, because a thread may be gone once the list is let go of.
-static void view_thread(const struct thread *thread, void *context)
+static void view_thread(struct thread *thread, void *context)
 {
     unsigned *count = context;
     if (*count == THREADS_SHOWN)
@@ -101,7 +101,7 @@ static void view_thread(const struct thread *thread, void *context)
     string_copy(view->name, sizeof(view->name), thread->name);
     view->cpu = thread->cpu;
     view->state = thread->state;
-    view->cycles = thread->cycles;
+    view->cycles = thread_cycles(thread);
 }
 
 static void print_threads(void)

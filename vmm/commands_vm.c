@@ -44,9 +44,8 @@ void command_list(unsigned count, char **words)
         u64 backed = is_running(vm) ? vm->memory.backed : 0;
         const char *exit = vm->state == VM_STOPPED ? vm->why : ""; // the code of a test program
         host_print("%-24s %-9s %-7s %4u %5llu MiB %6llu MiB %6llu s  %s\n", vm->config.name,
-                   vm_state_name(vm->state), engine_name(vm), vm->vcpu_count,
-                   mebibytes(vm->config.memory), mebibytes(backed),
-                   (unsigned long long)uptime_seconds(vm), exit);
+                   vm_status(vm), engine_name(vm), vm->vcpu_count, mebibytes(vm->config.memory),
+                   mebibytes(backed), (unsigned long long)uptime_seconds(vm), exit);
     }
     if (!vm_at(0))
         host_print("no VM is defined; plinth.ini on the boot volume defines them\n");
@@ -68,7 +67,9 @@ static void info_config(const struct vm *vm)
     const struct config_vm *c = &vm->config;
     host_print("engine    %s (asked for: %s)\n", engine_name(vm), c->engine);
     host_print("mmu       %s, pages %s\n", c->mmu, pages_name(c->pages));
-    host_print("cpus      %u\n", c->cpus);
+    host_print("cpus      %u, weight %u\n", c->cpus, c->weight);
+    for (unsigned i = 0; i < c->pin_count; i++)
+        host_print("%s%u%s", i ? "," : "pin       ", c->pin[i], i + 1 == c->pin_count ? "\n" : "");
     host_print("memory    %llu MiB\n", mebibytes(c->memory));
     host_print("kernel    %s\n", c->kernel);
     if (c->initrd[0])
@@ -98,7 +99,7 @@ static void info_running(struct vm *vm)
 
 static void info_vm(struct vm *vm)
 {
-    host_print("VM        %s: %s, started %llu times\n", vm->config.name, vm_state_name(vm->state),
+    host_print("VM        %s: %s, started %llu times\n", vm->config.name, vm_status(vm),
                (unsigned long long)vm->starts);
     if (vm->why[0])
         host_print("reason    %s\n", vm->why);
@@ -154,7 +155,7 @@ static void act_on_vm(const char *name, const char *what, int (*act)(struct vm *
         return;
     int error = act(vm);
     if (error == ERR_STATE)
-        host_print("%s: VM %s is %s\n", what, name, vm_state_name(vm->state));
+        host_print("%s: VM %s is %s\n", what, name, vm_status(vm));
     else if (error != OK)
         host_print("%s: VM %s: %s\n", what, name, error_text(error));
 }
@@ -169,6 +170,18 @@ void command_reset(unsigned count, char **words)
 {
     (void)count;
     act_on_vm(words[1], "reset", vm_reset);
+}
+
+void command_pause(unsigned count, char **words)
+{
+    (void)count;
+    act_on_vm(words[1], "pause", vm_pause);
+}
+
+void command_resume(unsigned count, char **words)
+{
+    (void)count;
+    act_on_vm(words[1], "resume", vm_resume);
 }
 
 void command_destroy(unsigned count, char **words)

@@ -5,6 +5,8 @@
 // kept plain here.
 
 #include "vmm/config.h"
+#include "vmm/thread.h"
+#include "arch/x86_64/percpu.h"
 #include "vmm/lib/format.h"
 #include "vmm/lib/log.h"
 #include "vmm/lib/parse.h"
@@ -15,7 +17,7 @@
 #define CONFIG_LINE_MAX (CONFIG_CMDLINE_MAX + 128)
 
 #define CPUS_MIN       1u
-#define CPUS_MAX       64u
+#define CPUS_MAX       ((unsigned)CONFIG_CPUS_MAX)
 #define CPUS_DEFAULT   1u
 #define MEMORY_MIN     (1 * MIB)
 #define MEMORY_MAX     (1024 * GIB)
@@ -122,16 +124,51 @@ static bool set_size(struct parser *p, const struct key *key, const char *value,
     return true;
 }
 
-static bool set_cpus(struct parser *p, const struct key *key, const char *value, void *field)
+static bool take_number(struct parser *p, const struct key *key, const char *value, unsigned min,
+                        unsigned max, unsigned *number)
 {
     u64 n;
     if (!parse_number(value, &n))
         return fail(p, "%s: '%.32s' is not a number", key->name, value);
-    if (n < CPUS_MIN || n > CPUS_MAX)
-        return fail(p, "%s: '%.32s' is out of range; %u to %u", key->name, value, CPUS_MIN,
-                    CPUS_MAX);
-    *(unsigned *)field = (unsigned)n;
+    if (n < min || n > max)
+        return fail(p, "%s: '%.32s' is out of range; %u to %u", key->name, value, min, max);
+    *number = (unsigned)n;
     return true;
+}
+
+static bool set_cpus(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    return take_number(p, key, value, CPUS_MIN, CPUS_MAX, field);
+}
+
+static bool set_weight(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    return take_number(p, key, value, THREAD_WEIGHT_MIN, THREAD_WEIGHT_MAX, field);
+}
+
+// Numbers of CPUs, divided by commas.
+static bool set_pin(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    struct config_vm *vm = container_of(field, struct config_vm, pin);
+    for (;;) {
+        char word[16];
+        size_t length = 0;
+        unsigned cpu = 0;
+        while (is_blank(*value))
+            value++;
+        for (; *value && *value != ',' && length < sizeof(word) - 1; value++)
+            word[length++] = *value;
+        word[length] = 0;
+        if (!take_number(p, key, trim(word), 0, CPU_MAX - 1, &cpu))
+            return false;
+        if (vm->pin_count == CONFIG_CPUS_MAX)
+            return fail(p, "%s: too many CPUs; at most %d", key->name, CONFIG_CPUS_MAX);
+        vm->pin[vm->pin_count++] = (u8)cpu;
+        if (!*value)
+            return true;
+        if (*value++ != ',')
+            return fail(p, "%s: '%.32s' is not a number", key->name, word);
+    }
 }
 
 // The choice's index, or -1 with an error that lists them all.
@@ -249,6 +286,8 @@ static const struct key vm_keys[] = {
     {"engine", set_choice_name, FIELD(struct config_vm, engine), 0, engine_names},
     {"mmu", set_choice_name, FIELD(struct config_vm, mmu), 0, mmu_names},
     {"cpus", set_cpus, FIELD(struct config_vm, cpus), 0, NULL},
+    {"weight", set_weight, FIELD(struct config_vm, weight), 0, NULL},
+    {"pin", set_pin, FIELD(struct config_vm, pin), offsetof(struct config_vm, pin_line), NULL},
     {"memory", set_size, FIELD(struct config_vm, memory), 0, NULL},
     {"pages", set_choice_number, FIELD(struct config_vm, pages), 0, pages_names},
     {"kernel", set_file, FIELD(struct config_vm, kernel), offsetof(struct config_vm, kernel_line),
@@ -319,6 +358,7 @@ static bool open_vm(struct parser *p, const char *name)
         .engine = "auto",
         .mmu = "auto",
         .cpus = CPUS_DEFAULT,
+        .weight = THREAD_WEIGHT_DEFAULT,
         .memory = MEMORY_DEFAULT,
         .pages = GUEST_PAGES_AUTO,
         .load = FLAT_LOAD_DEFAULT,
@@ -437,11 +477,15 @@ static bool read_line(struct parser *p)
 
 static bool check_vms(struct parser *p)
 {
-    for (unsigned i = 0; i < p->config->vm_count; i++)
-        if (!p->storage[i].kernel[0])
-            return fail_line(p, p->storage[i].line,
-                             "VM '%s' has no kernel; add kernel = \\path\\file",
-                             p->storage[i].name);
+    for (unsigned i = 0; i < p->config->vm_count; i++) {
+        const struct config_vm *vm = &p->storage[i];
+        if (!vm->kernel[0])
+            return fail_line(p, vm->line, "VM '%s' has no kernel; add kernel = \\path\\file",
+                             vm->name);
+        if (vm->pin_count > vm->cpus)
+            return fail_line(p, vm->pin_line, "pin: %u CPUs are listed, VM '%s' has only %u",
+                             vm->pin_count, vm->name, vm->cpus);
+    }
     return true;
 }
 

@@ -100,7 +100,8 @@ static unsigned machine_console_input(void *context, const u8 *bytes, unsigned n
 {
     struct vm *vm = context;
     spin_lock(&vm->lock);
-    unsigned taken = vm->machine ? serial_input(&vm->machine->com1, bytes, n) : 0;
+    // What is typed at a paused VM waits: its clock stands still.
+    unsigned taken = vm->machine && !vm->paused ? serial_input(&vm->machine->com1, bytes, n) : 0;
     spin_unlock(&vm->lock);
     return taken;
 }

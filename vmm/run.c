@@ -141,6 +141,18 @@ static void startup_requests(struct vcpu *vcpu, u32 requests)
     }
 }
 
+// The VM is paused: wait until it goes on, at the time at which it was stopped, or is to end.
+static COLD void park(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    __atomic_add_fetch(&vm->parked, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&vm->paused, __ATOMIC_SEQ_CST) &&
+           !(__atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) & VCPU_REQUEST_STOP))
+        thread_block();
+    __atomic_sub_fetch(&vm->parked, 1, __ATOMIC_SEQ_CST);
+    vcpu->ops->set_tsc_offset(vcpu, vm->tsc_offset);
+}
+
 // Everything that is not the fast path. False: the vCPU is to leave its run loop. Interrupts are
 // taken before the look at the requests, never between it and the entry: the one that says "look at
 // your requests" then ends the run. They are taken even if no exit was for them, because a guest
@@ -151,6 +163,8 @@ static bool attend(struct vcpu *vcpu)
         interrupts_take();
         if (thread_should_yield())
             thread_yield();
+        if (unlikely(vcpu->vm->paused))
+            park(vcpu);
         u32 requests = __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST);
         if (requests & VCPU_REQUEST_STOP)
             return false;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Cooperative threads on per-CPU run queues. A queue's lock is held across the context switch and
 // given back by whoever runs next, so a thread is never on two CPUs and a wake-up never falls
-// between "decided to block" and "blocked". A thread stays on the CPU it was made for.
+// between "decided to block" and "blocked". A thread that waits may move to a CPU that idles, if
+// nothing of it is left in the old one; two queues are never locked at once.
+#include "vmm/run_queue.h"
 #include "vmm/thread.h"
 #include "vmm/lib/assert.h"
 #include "vmm/lib/format.h"
@@ -9,35 +11,9 @@
 #include "mm/heap.h"
 #include "mm/host_map.h"
 
-#define NEVER        (~0ull)
-#define OVERTAKE_MAX 16 // woken threads that go first before one that waits in line has its turn
-
-struct run_queue {
-    struct spinlock lock;
-    struct list ready;
-    struct list sleepers; // earliest first
-    u64 first_wake;       // wake_at of the first sleeper; NEVER if none
-    u32 ready_count;
-    u32 overtaken;       // woken threads that went first since one in line had its turn
-    u32 threads;         // that belong to this CPU
-    bool preempt;        // somebody was woken: the running thread gives way soon
-    struct thread *dead; // switched away from for good; freed by the next thread
-    struct thread idle;
-};
-
 static struct run_queue queues[CPU_MAX];
 static struct spinlock all_lock = SPINLOCK_INIT;
 static struct list all_threads = LIST_INIT(all_threads);
-
-static struct thread *node_thread(struct list *node)
-{
-    return container_of(node, struct thread, node);
-}
-
-static struct thread *sleep_thread(struct list *node)
-{
-    return container_of(node, struct thread, sleep);
-}
 
 static void thread_setup(struct thread *t, const char *name, u32 cpu)
 {
@@ -46,6 +22,7 @@ static void thread_setup(struct thread *t, const char *name, u32 cpu)
     list_init(&t->all);
     t->cpu = cpu;
     t->wake_at = NEVER;
+    t->weight = THREAD_WEIGHT_DEFAULT;
     format_text(t->name, sizeof(t->name), "%s", name);
 }
 
@@ -53,9 +30,7 @@ void thread_init_cpu(void)
 {
     struct percpu *cpu = this_cpu();
     struct run_queue *q = &queues[cpu->index];
-    list_init(&q->ready);
-    list_init(&q->sleepers);
-    q->first_wake = NEVER;
+    run_queue_init(q);
     thread_setup(&q->idle, "idle", cpu->index);
     q->idle.state = THREAD_RUNNING;
     q->idle.started = rdtsc();
@@ -69,60 +44,22 @@ struct thread *thread_self(void)
     return this_cpu()->thread;
 }
 
-static void sleeper_remove(struct run_queue *q, struct thread *t)
+// The queue of a thread, locked. The thread may be on its way to another CPU meanwhile.
+static struct run_queue *queue_lock(const struct thread *t)
 {
-    list_remove(&t->sleep);
-    t->wake_at = NEVER;
-    q->first_wake = list_empty(&q->sleepers) ? NEVER : sleep_thread(q->sleepers.next)->wake_at;
+    for (;;) {
+        u32 cpu = __atomic_load_n(&t->cpu, __ATOMIC_RELAXED);
+        struct run_queue *q = &queues[cpu];
+        spin_lock(&q->lock);
+        if (__atomic_load_n(&t->cpu, __ATOMIC_RELAXED) == cpu)
+            return q;
+        spin_unlock(&q->lock);
+    }
 }
 
-static void sleeper_add(struct run_queue *q, struct thread *t, u64 tsc)
+static void thread_count(struct run_queue *q, int change)
 {
-    struct list *at = q->sleepers.next;
-    while (at != &q->sleepers && sleep_thread(at)->wake_at <= tsc)
-        at = at->next;
-    t->wake_at = tsc;
-    list_insert(at, &t->sleep);
-    q->first_wake = sleep_thread(q->sleepers.next)->wake_at;
-}
-
-static void ready_add(struct run_queue *q, struct thread *t, bool in_line)
-{
-    t->state = THREAD_READY;
-    t->in_line = in_line;
-    if (in_line)
-        list_append(&q->ready, &t->node);
-    else
-        list_prepend(&q->ready, &t->node);
-    q->ready_count++;
-}
-
-static struct thread *ready_take(struct run_queue *q)
-{
-    struct thread *t = node_thread(q->ready.next);
-    list_remove(&t->node);
-    q->ready_count--;
-    if (t->in_line || !q->ready_count)
-        q->overtaken = 0;
-    return t;
-}
-
-// Queue held. A woken thread goes first: it waited for something, and waits no longer. Not for
-// ever, though: threads that wake each other all the time would keep the rest from the CPU.
-static void make_ready(struct run_queue *q, struct thread *t)
-{
-    sleeper_remove(q, t);
-    bool in_line = q->overtaken >= OVERTAKE_MAX;
-    if (q->ready_count && !in_line)
-        q->overtaken++;
-    ready_add(q, t, in_line);
-    q->preempt = true;
-}
-
-static void wake_sleepers(struct run_queue *q, u64 now)
-{
-    while (q->first_wake <= now)
-        make_ready(q, sleep_thread(q->sleepers.next));
+    __atomic_fetch_add(&q->threads, (u32)change, __ATOMIC_RELAXED);
 }
 
 static void free_dead(struct run_queue *q)
@@ -137,16 +74,16 @@ static void free_dead(struct run_queue *q)
     spin_lock(&q->lock);
 }
 
-// What a thread does first on getting the CPU, its queue held since the switch began.
-static void switched_in(struct run_queue *q)
+// What a thread does first on getting the CPU, its queue held since the switch began. Not inlined:
+// the CPU may be another than before the switch, so which one it is must be looked up anew.
+static __attribute__((noinline)) void switched_in(void)
 {
+    struct run_queue *q = this_cpu()->queue;
     struct thread *self = thread_self();
     self->started = rdtsc();
     self->slice_end = self == &q->idle ? NEVER : self->started + tsc_from_us(THREAD_SLICE_US);
     free_dead(q);
     spin_unlock(&q->lock);
-    if (self->switched_in)
-        self->switched_in(self);
 }
 
 // Give the CPU to the first ready thread, else to the idle thread. Queue held; released on return.
@@ -155,26 +92,21 @@ static void schedule(struct run_queue *q)
     struct percpu *cpu = this_cpu();
     struct thread *previous = cpu->thread, *next = &q->idle;
     u64 now = rdtsc();
-    wake_sleepers(q, now);
+    run_queue_wake_sleepers(q, now);
     q->preempt = false;
     if (q->ready_count)
-        next = ready_take(q);
+        next = run_queue_take(q);
     next->state = THREAD_RUNNING;
-    previous->cycles += now - previous->started;
-    if (next == previous) {
-        switched_in(q);
-        return;
-    }
-    if (previous->switched_out)
-        previous->switched_out(previous);
+    q->running = next;
     cpu->thread = next;
-    context_switch(&previous->stack_pointer, next->stack_pointer);
-    switched_in(this_cpu()->queue);
+    if (next != previous)
+        context_switch(&previous->stack_pointer, next->stack_pointer);
+    switched_in();
 }
 
 NORETURN static void thread_start(void)
 {
-    switched_in(this_cpu()->queue);
+    switched_in();
     struct thread *self = thread_self();
     self->entry(self->argument);
     thread_exit();
@@ -190,7 +122,8 @@ NORETURN void thread_exit(void)
     spin_lock(&q->lock);
     self->state = THREAD_DEAD;
     q->dead = self;
-    q->threads--;
+    run_queue_charge(q, rdtsc());
+    thread_count(q, -1);
     schedule(q);
     panic("a dead thread runs: %s", self->name);
 }
@@ -233,10 +166,8 @@ struct thread *thread_create(const char *name, u32 cpu, void (*entry)(void *), v
     t->entry = entry;
     t->argument = argument;
     t->state = THREAD_BLOCKED;
-    struct run_queue *q = &queues[t->cpu];
-    spin_lock(&q->lock);
-    q->threads++;
-    spin_unlock(&q->lock);
+    t->movable = cpu == THREAD_ANY_CPU;
+    thread_count(&queues[t->cpu], 1);
     spin_lock(&all_lock);
     list_append(&all_threads, &t->all);
     spin_unlock(&all_lock);
@@ -245,10 +176,7 @@ struct thread *thread_create(const char *name, u32 cpu, void (*entry)(void *), v
 
 void thread_destroy(struct thread *t)
 {
-    struct run_queue *q = &queues[t->cpu];
-    spin_lock(&q->lock);
-    q->threads--;
-    spin_unlock(&q->lock);
+    thread_count(&queues[t->cpu], -1);
     spin_lock(&all_lock);
     list_remove(&t->all);
     spin_unlock(&all_lock);
@@ -256,19 +184,89 @@ void thread_destroy(struct thread *t)
     heap_free(t);
 }
 
+// --- moving ---
+
+bool thread_may_move(const struct thread *t)
+{
+    return t->movable && (!t->may_leave || t->may_leave(t));
+}
+
+static bool is_idle(u32 cpu)
+{
+    const struct run_queue *q = &queues[cpu];
+    return __atomic_load_n(&percpus[cpu].engine_on, __ATOMIC_ACQUIRE) && q->running == &q->idle &&
+           !q->ready_count;
+}
+
+// Where a thread that is woken should run: where it was, unless that CPU is busy and another idles.
+static u32 wake_cpu(const struct thread *t)
+{
+    if (is_idle(t->cpu) || !thread_may_move(t))
+        return t->cpu;
+    for (u32 i = 0; i < cpu_count; i++)
+        if (is_idle(i))
+            return i;
+    return t->cpu;
+}
+
+// The thread's queue is held, and given back.
+static void move(struct run_queue *from, struct thread *t, u32 cpu)
+{
+    struct run_queue *to = &queues[cpu];
+    run_queue_leave(from, t);
+    thread_count(from, -1);
+    thread_count(to, 1);
+    __atomic_store_n(&t->cpu, cpu, __ATOMIC_RELAXED);
+    spin_unlock(&from->lock);
+    spin_lock(&to->lock);
+    run_queue_arrive(to, t, rdtsc());
+    spin_unlock(&to->lock);
+}
+
+// For a CPU with nothing to do: a thread that waits for another CPU. False: there is none.
+static bool take_over(u32 cpu)
+{
+    if (!percpus[cpu].engine_on)
+        return false;
+    for (u32 i = 0; i < cpu_count; i++) {
+        struct run_queue *q = &queues[i];
+        if (i == cpu || !__atomic_load_n(&q->ready_count, __ATOMIC_RELAXED))
+            continue;
+        spin_lock(&q->lock);
+        struct thread *t = run_queue_find_movable(q);
+        if (t) {
+            move(q, t, cpu);
+            return true;
+        }
+        spin_unlock(&q->lock);
+    }
+    return false;
+}
+
+// --- waking, yielding, blocking ---
+
 void thread_wake(struct thread *t)
 {
-    u32 cpu = t->cpu; // once awake, it may end and be freed
-    struct run_queue *q = &queues[cpu];
-    spin_lock(&q->lock);
-    bool was_blocked = t->state == THREAD_BLOCKED;
-    if (was_blocked)
-        make_ready(q, t);
-    else
+    struct run_queue *q = queue_lock(t);
+    if (t->state != THREAD_BLOCKED) {
         t->wake_pending = true;
-    spin_unlock(&q->lock);
-    if (was_blocked && cpu != this_cpu()->index)
+        spin_unlock(&q->lock);
+        return;
+    }
+    u32 cpu = wake_cpu(t); // once awake, it may end and be freed
+    if (cpu != t->cpu) {
+        move(q, t, cpu);
+    } else {
+        run_queue_wake(q, t, rdtsc());
+        spin_unlock(&q->lock);
+    }
+    if (cpu != this_cpu()->index)
         apic_send_ipi(percpus[cpu].apic_id, HOST_VECTOR_WAKE);
+}
+
+void thread_give_way(void)
+{
+    thread_self()->gives_way = this_cpu()->queue->ready_count;
 }
 
 void thread_yield(void)
@@ -277,8 +275,12 @@ void thread_yield(void)
     struct thread *self = thread_self();
     interrupts_take();
     spin_lock(&q->lock);
+    run_queue_charge(q, rdtsc());
+    if (self->gives_way)
+        run_queue_renounce(q, self);
+    self->gives_way = false;
     if (self != &q->idle)
-        ready_add(q, self, true);
+        run_queue_add(q, self);
     schedule(q);
 }
 
@@ -292,15 +294,16 @@ bool thread_block_until(u64 tsc)
         spin_unlock(&q->lock);
         return true;
     }
-    if (tsc <=
-        rdtsc()) { // as a sleeper it would be the first to be woken: others would wait for ever
+    if (tsc <= rdtsc()) { // as a sleeper it would be woken at once: others would wait for ever
         spin_unlock(&q->lock);
+        thread_give_way();
         thread_yield();
         return false;
     }
+    run_queue_charge(q, rdtsc());
     self->state = THREAD_BLOCKED;
     if (tsc != NEVER)
-        sleeper_add(q, self, tsc);
+        run_queue_sleep(q, self, tsc);
     schedule(q);
     return rdtsc() < tsc;
 }
@@ -320,10 +323,11 @@ void thread_sleep_us(u64 us)
 bool thread_should_yield(void)
 {
     struct run_queue *q = this_cpu()->queue;
+    const struct thread *self = thread_self();
     u64 now = rdtsc();
     if (q->first_wake <= now)
         return true;
-    return q->ready_count && (q->preempt || now >= thread_self()->slice_end);
+    return q->ready_count && (q->preempt || self->gives_way || now >= self->slice_end);
 }
 
 u64 thread_next_event(void)
@@ -342,6 +346,8 @@ NORETURN void thread_idle_loop(void)
             thread_yield();
             continue;
         }
+        if (take_over(cpu->index))
+            continue;
         u64 before = rdtsc();
         apic_timer_arm(q->first_wake);
         interrupts_wait();
@@ -349,10 +355,31 @@ NORETURN void thread_idle_loop(void)
     }
 }
 
-void thread_for_each(void (*visit)(const struct thread *thread, void *context), void *context)
+// --- figures ---
+
+void thread_for_each(void (*visit)(struct thread *thread, void *context), void *context)
 {
     spin_lock(&all_lock);
     list_for_each (node, &all_threads)
         visit(container_of(node, struct thread, all), context);
     spin_unlock(&all_lock);
+}
+
+u64 thread_cycles(const struct thread *t)
+{
+    struct run_queue *q = queue_lock(t);
+    run_queue_charge(q, rdtsc());
+    u64 cycles = t->cycles;
+    spin_unlock(&q->lock);
+    return cycles;
+}
+
+u64 thread_cpu_busy(u32 cpu)
+{
+    struct run_queue *q = &queues[cpu];
+    spin_lock(&q->lock);
+    run_queue_charge(q, rdtsc());
+    u64 busy = q->busy;
+    spin_unlock(&q->lock);
+    return busy;
 }

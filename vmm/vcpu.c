@@ -38,7 +38,7 @@ void vcpu_load_here(struct vcpu *vcpu)
         return;
     if (cpu->loaded)
         cpu->loaded->ops->vcpu_unload(cpu->loaded);
-    cpu->loaded = vcpu;
+    __atomic_store_n(&cpu->loaded, vcpu, __ATOMIC_RELEASE); // the former may go elsewhere now
     vcpu->ops->vcpu_load(vcpu);
 }
 
@@ -48,7 +48,12 @@ void vcpu_unload_here(struct vcpu *vcpu)
     if (cpu->loaded != vcpu)
         return;
     vcpu->ops->vcpu_unload(vcpu);
-    cpu->loaded = NULL;
+    __atomic_store_n(&cpu->loaded, NULL, __ATOMIC_RELEASE);
+}
+
+bool vcpu_may_leave(const struct thread *thread)
+{
+    return __atomic_load_n(&percpus[thread->cpu].loaded, __ATOMIC_ACQUIRE) != thread->argument;
 }
 
 // --- exceptions (SDM volume 3, "Interrupt 8 - Double Fault Exception") ---

@@ -54,6 +54,11 @@ const char *vm_state_name(enum vm_state state)
     return state < ARRAY_SIZE(names) ? names[state] : "?";
 }
 
+const char *vm_status(const struct vm *vm)
+{
+    return vm->state == VM_RUNNING && vm->paused ? "paused" : vm_state_name(vm->state);
+}
+
 // --- create and destroy ---
 
 static void vm_free(struct vm *vm)
@@ -174,6 +179,26 @@ static int memory_check(const struct vm *vm, char *why)
     return ERR_NO_MEMORY;
 }
 
+static u32 host_cpu(const struct vcpu *vcpu)
+{
+    const struct config_vm *c = &vcpu->vm->config;
+    return c->pin_count ? c->pin[vcpu->index % c->pin_count] : THREAD_ANY_CPU;
+}
+
+static int pins_check(const struct vm *vm, char *why)
+{
+    for (unsigned i = 0; i < vm->config.pin_count; i++) {
+        u32 cpu = vm->config.pin[i];
+        if (cpu < cpu_count && percpus[cpu].engine_on)
+            continue;
+        format_text(why, CONFIG_ERROR_MAX,
+                    "plinth.ini:%u: VM %s: pin: the host has no CPU %u that runs guests",
+                    vm->config.pin_line, vm->config.name, cpu);
+        return ERR_INVALID;
+    }
+    return OK;
+}
+
 static int memory_create(struct vm *vm)
 {
     u64 below = layout_below_4g(vm->config.memory), above = layout_above_4g(vm->config.memory);
@@ -270,6 +295,8 @@ static int power_on(struct vm *vm, char *why)
     guest_memory_clear(&vm->memory);
     spin_lock(&vm->lock); // typed bytes may be on their way to the UART
     vm->tsc_offset = 0 - rdtsc();
+    vm->paused = false;
+    vm->paused_at = 0;
     vm->stop_reason = VM_STOP_NONE;
     machine_reset(vm);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
@@ -290,9 +317,13 @@ static int threads_create(struct vm *vm)
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         char name[THREAD_NAME_MAX];
         format_text(name, sizeof(name), "%s/%u", vm->config.name, i);
-        vm->vcpus[i].thread = thread_create(name, THREAD_ANY_CPU, vcpu_thread, &vm->vcpus[i]);
-        if (!vm->vcpus[i].thread)
+        struct vcpu *vcpu = &vm->vcpus[i];
+        struct thread *thread = thread_create(name, host_cpu(vcpu), vcpu_thread, vcpu);
+        vcpu->thread = thread;
+        if (!thread)
             return ERR_NO_MEMORY;
+        thread->weight = vm->config.weight;
+        thread->may_leave = vcpu_may_leave;
     }
     return OK;
 }
@@ -326,6 +357,8 @@ int vm_start(struct vm *vm, char *why)
     int error = engine_choose(vm, why);
     if (error == OK)
         error = memory_check(vm, why);
+    if (error == OK)
+        error = pins_check(vm, why);
     if (error != OK)
         return error;
     vm->state = VM_STARTING;

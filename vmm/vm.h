@@ -98,7 +98,10 @@ struct vm {
     struct guest_memory memory;
     struct io_bus ports, mmio;
     struct io_clock clock;
-    u64 tsc_offset; // guest TSC = host TSC + offset
+    u64 tsc_offset;  // guest TSC = host TSC + offset
+    bool paused;     // its vCPUs are parked, or about to be
+    unsigned parked; // vCPUs that are
+    u64 paused_at;   // host TSC at which the guest's time stopped; 0: not all are parked yet
     struct apic_bus apics;
     struct machine *machine; // its chips: vmm/machine.c
     struct vcpu *vcpus;
@@ -118,10 +121,14 @@ MUST_CHECK int vm_create(const struct config_vm *config, struct vm **vm, char *w
 MUST_CHECK int vm_start(struct vm *vm, char *why);
 MUST_CHECK int vm_stop(struct vm *vm);  // pull the plug; returns when all is released
 MUST_CHECK int vm_reset(struct vm *vm); // press the reset button
+// The guest's time stands still from when all its vCPUs are out of it, which is when this returns.
+MUST_CHECK int vm_pause(struct vm *vm);
+MUST_CHECK int vm_resume(struct vm *vm);
 MUST_CHECK int vm_destroy(struct vm *vm);
 struct vm *vm_find(const char *name);
 struct vm *vm_at(unsigned index); // null past the end
 const char *vm_state_name(enum vm_state state);
+const char *vm_status(const struct vm *vm); // its state's name, or "paused"
 
 // --- from within: a device or an exit handler asks; the run loop carries it out ---
 void vm_request_stop(struct vm *vm, enum vm_stop_reason reason);

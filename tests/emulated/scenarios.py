@@ -6,5 +6,6 @@ import boot_errors  # noqa: F401
 import boot_ways  # noqa: F401
 import exit_costs  # noqa: F401
 import linux  # noqa: F401
+import many  # noqa: F401
 import no_engine  # noqa: F401
 import tasks  # noqa: F401

@@ -59,6 +59,8 @@ TEST(everything_is_read)
                 "engine = vmx            ; vmx | svm | bt\n"
                 "  mmu=ept\n"
                 "cpus = 2\n"
+                "weight = 300\n"
+                "pin = 1 , 0x3\n"
                 "memory = 512M\n"
                 "pages = 2m\n"
                 "kernel = \\guests\\vmlinuz\n"
@@ -75,16 +77,20 @@ TEST(everything_is_read)
     CHECK_STR(vms[0].engine, "vmx");
     CHECK_STR(vms[0].mmu, "ept");
     CHECK_EQ(vms[0].cpus, 2);
+    CHECK_EQ(vms[0].weight, 300);
+    CHECK_EQ(vms[0].pin_count, 2);
+    CHECK_EQ(vms[0].pin[0], 1);
+    CHECK_EQ(vms[0].pin[1], 3);
     CHECK_EQ(vms[0].memory, 512 * MIB);
     CHECK_EQ(vms[0].pages, GUEST_PAGES_2M);
     CHECK_STR(vms[0].kernel, "\\guests\\vmlinuz");
-    CHECK_EQ(vms[0].kernel_line, 12);
+    CHECK_EQ(vms[0].kernel_line, 14);
     CHECK_STR(vms[0].initrd, "\\guests\\initrd gz");
-    CHECK_EQ(vms[0].initrd_line, 13);
+    CHECK_EQ(vms[0].initrd_line, 15);
     CHECK_STR(vms[0].cmdline, "console=ttyS0 a;b x#y");
     CHECK(vms[0].autostart);
     CHECK_EQ(vms[0].line, 6);
-    CHECK_EQ(vms[1].line, 16);
+    CHECK_EQ(vms[1].line, 18);
     CHECK_STR(vms[1].kernel, "\\k");
 }
 
@@ -94,6 +100,8 @@ TEST(what_is_not_given_has_defaults)
     CHECK_STR(vms[0].engine, "auto");
     CHECK_STR(vms[0].mmu, "auto");
     CHECK_EQ(vms[0].cpus, 1);
+    CHECK_EQ(vms[0].weight, 100);
+    CHECK_EQ(vms[0].pin_count, 0);
     CHECK_EQ(vms[0].memory, 256 * MIB);
     CHECK_EQ(vms[0].pages, GUEST_PAGES_AUTO);
     CHECK_STR(vms[0].initrd, "");
@@ -148,6 +156,30 @@ TEST(numbers_and_sizes)
     CHECK_ERROR(VM "memory = 512\n", "plinth.ini:3: memory: '512' is out of range; 1M to 1T");
     CHECK_ERROR(VM "memory = 2T\n", "plinth.ini:3: memory: '2T' is out of range; 1M to 1T");
     CHECK_ERROR(VM "memory = 1050K\n", "plinth.ini:3: memory: '1050K' is not a multiple of 4K");
+}
+
+TEST(shares_and_pins)
+{
+    CHECK(parse(VM "weight = 1"));
+    CHECK(parse(VM "weight = 10000"));
+    CHECK_ERROR(VM "weight = 0", "plinth.ini:3: weight: '0' is out of range; 1 to 10000");
+    CHECK_ERROR(VM "weight = 10001", "plinth.ini:3: weight: '10001' is out of range; 1 to 10000");
+    CHECK_ERROR(VM "weight = much", "plinth.ini:3: weight: 'much' is not a number");
+    CHECK(parse(VM "pin = 63"));
+    CHECK_ERROR(VM "pin = 64", "plinth.ini:3: pin: '64' is out of range; 0 to 63");
+    CHECK_ERROR(VM "pin = 1,", "plinth.ini:3: pin: '' is not a number");
+    CHECK_ERROR(VM "pin = ,1", "plinth.ini:3: pin: '' is not a number");
+    CHECK_ERROR(VM "pin = 1 2", "plinth.ini:3: pin: '1 2' is not a number");
+    CHECK_ERROR(VM "pin = 1,2", "plinth.ini:3: pin: 2 CPUs are listed, VM 'a' has only 1");
+    CHECK_ERROR(VM "pin = 00000000000000000001",
+                "plinth.ini:3: pin: '000000000000000' is not a number");
+    CHECK(parse(VM "pin = 1,2\ncpus = 3"));
+    char text[400] = VM "cpus = 64\npin = 1";
+    for (unsigned i = 1; i < 64; i++)
+        strcat(text, ",2");
+    CHECK(parse(text));
+    strcat(text, ",3");
+    CHECK_ERROR(text, "plinth.ini:4: pin: too many CPUs; at most 64");
 }
 
 TEST(choices_are_listed)

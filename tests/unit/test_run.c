@@ -110,6 +110,14 @@ static void fake_want_nmi_window(struct vcpu *v, bool on)
     nmi_window = on;
 }
 
+static u64 tsc_offset_set;
+
+static void fake_set_tsc_offset(struct vcpu *v, u64 offset)
+{
+    CHECK(v == &vcpu);
+    tsc_offset_set = offset;
+}
+
 static void fake_reset(struct vcpu *v)
 {
     v->event.valid = false;
@@ -128,6 +136,7 @@ static const struct cpu_ops fake_ops = {
     .want_window = fake_want_window,
     .want_nmi_window = fake_want_nmi_window,
     .vcpu_reset = fake_reset,
+    .set_tsc_offset = fake_set_tsc_offset,
 };
 
 // --- the rest of the machine ---
@@ -210,6 +219,17 @@ void thread_yield(void)
 u64 thread_next_event(void)
 {
     return next_event;
+}
+
+static unsigned parks;
+static void (*on_park)(void);
+
+void thread_block(void)
+{
+    CHECK(!spin_is_locked(&vm.lock));
+    CHECK_EQ(vm.parked, 1);
+    parks++;
+    on_park();
 }
 
 bool thread_block_until(u64 tsc)
@@ -439,6 +459,41 @@ TEST(a_stop_wakes_a_halted_vcpu)
     go();
     CHECK_EQ(blocks, 1);
     CHECK_EQ(runs, 0);
+}
+
+// --- pause ---
+
+static void resume_third(void)
+{
+    CHECK_EQ(runs, 0);
+    if (parks < 3) // woken for another reason
+        return;
+    vm.tsc_offset = 0 - 900ull;
+    vm.paused = false;
+}
+
+TEST(a_paused_vcpu_waits_and_takes_the_new_time)
+{
+    reset();
+    vm.paused = true;
+    parks = 0;
+    on_park = resume_third;
+    go();
+    CHECK_EQ(parks, 3);
+    CHECK_EQ(runs, 1);
+    CHECK_EQ(vm.parked, 0);
+    CHECK_EQ(tsc_offset_set, 0 - 900ull);
+}
+
+TEST(a_paused_vcpu_can_be_stopped)
+{
+    reset();
+    vm.paused = true;
+    on_park = yield_brings_stop;
+    go();
+    CHECK_EQ(runs, 0);
+    CHECK_EQ(vm.parked, 0);
+    CHECK(vm.paused);
 }
 
 // --- events ---

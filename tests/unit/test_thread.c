@@ -39,6 +39,7 @@ static void interrupts_wait(void)
     panic("idle"); // ends the idle loop: CHECK_PANICS
 }
 
+#include "vmm/run_queue.c"
 #include "vmm/thread.c"
 #include <string.h>
 
@@ -143,13 +144,19 @@ static struct thread *make(const char *name, u32 cpu)
     return thread_create(name, cpu, nothing, NULL);
 }
 
-// Woken and run, so that it waits in line with the others that were made this way.
 static struct thread *make_running(const char *name)
 {
     struct thread *t = make(name, 0);
     thread_wake(t);
-    thread_yield();
+    while (thread_self() != t)
+        thread_yield();
     return t;
+}
+
+static void run_for(u64 ticks)
+{
+    now += ticks;
+    thread_yield();
 }
 
 static bool runs(const struct thread *t)
@@ -186,9 +193,9 @@ TEST(who_yields_goes_to_the_end_of_the_line)
     struct thread *c = make_running("c");
     CHECK(runs(c));
     thread_yield();
-    CHECK(runs(a));
-    thread_yield();
     CHECK(runs(b));
+    thread_yield();
+    CHECK(runs(a));
     thread_yield();
     CHECK(runs(c));
     CHECK(takes > 0); // it is where host interrupts get their turn
@@ -200,14 +207,17 @@ TEST(who_is_woken_goes_first)
     struct thread *a = make_running("a");
     thread_block();
     struct thread *b = make_running("b"), *c = make_running("c");
+    run_for(10);
+    CHECK(runs(b));
+    now += 10;
     thread_wake(a);
     CHECK(thread_should_yield());
     CHECK_EQ(thread_next_event(), 0);
     thread_yield();
     CHECK(runs(a));
     thread_block();
-    CHECK(runs(b));
-    CHECK(c->state == THREAD_READY);
+    CHECK(runs(c));
+    CHECK(b->state == THREAD_READY);
 }
 
 TEST(a_wake_up_that_comes_before_the_block_is_kept)
@@ -236,16 +246,17 @@ TEST(threads_that_wake_each_other_do_not_starve_the_others)
     struct thread *b = make_running("b");
     thread_block();
     struct thread *patient = make_running("patient");
+    now += 1000 * slice();
     thread_wake(a);
     thread_yield(); // patient is in line now
     unsigned turns = 0;
     while (thread_self() != patient && turns++ < 1000) {
+        now += slice() / 10;
         thread_wake(thread_self() == a ? b : a);
         thread_block();
     }
     CHECK(runs(patient));
-    CHECK(turns >= 2 && turns <= OVERTAKE_MAX + 2);
-    CHECK_EQ(queues[0].overtaken, 0);
+    CHECK(turns >= 2 && turns <= 30); // each has a slice of credit
 }
 
 TEST(sleepers_wake_in_the_order_of_their_times)
@@ -383,33 +394,192 @@ TEST(a_thread_that_never_ran_can_be_destroyed)
     CHECK(list_empty(&all_threads));
 }
 
-static unsigned switches_in, switches_out;
+// --- shares ---
 
-static void count_in(struct thread *thread)
+// As the run loop does it: whoever runs goes on until it should yield. Cycles of each in percent.
+static void run_all(u64 ticks)
 {
-    CHECK(thread == thread_self());
-    switches_in++;
+    for (u64 end = now + ticks; now < end;) {
+        now += slice() / 10;
+        if (thread_should_yield())
+            thread_yield();
+    }
 }
 
-static void count_out(struct thread *thread)
+static u64 percent(const struct thread *t, u64 of)
 {
-    CHECK(thread == thread_self());
-    switches_out++;
+    return (thread_cycles(t) * 100 + of / 2) / of;
 }
 
-TEST(a_thread_is_told_of_switches)
+TEST(weights_are_shares)
 {
     reset();
-    struct thread *a = make("a", 0);
-    a->switched_in = count_in;
-    a->switched_out = count_out;
-    thread_wake(a);
-    thread_yield();
-    CHECK_EQ(switches_in, 1);
-    CHECK_EQ(switches_out, 0);
+    struct thread *threads[3];
+    for (unsigned i = 0; i < 3; i++) {
+        threads[i] = make_running("busy");
+        threads[i]->weight = 100 * (i + 1);
+    }
+    run_all(600 * slice());
+    CHECK_EQ(percent(threads[0], 600 * slice()), 17);
+    CHECK_EQ(percent(threads[1], 600 * slice()), 33);
+    CHECK_EQ(percent(threads[2], 600 * slice()), 50);
+    CHECK_EQ(thread_cpu_busy(0), 600 * slice());
+}
+
+TEST(the_extreme_weights_both_run)
+{
+    reset();
+    struct thread *light = make_running("light"), *heavy = make_running("heavy");
+    light->weight = THREAD_WEIGHT_MIN;
+    heavy->weight = THREAD_WEIGHT_MAX;
+    run_all(30000 * slice());
+    CHECK(light->cycles >= slice() && light->cycles <= 5 * slice());
+    CHECK(heavy->cycles > 29000 * slice());
+}
+
+TEST(who_slept_long_gets_a_slice_of_credit_and_no_more)
+{
+    reset();
+    struct thread *sleeper = make_running("sleeper");
     thread_block();
-    CHECK_EQ(switches_in, 1);
-    CHECK_EQ(switches_out, 1);
+    struct thread *busy = make_running("busy");
+    run_all(1000 * slice());
+    thread_wake(sleeper);
+    CHECK(thread_should_yield());
+    u64 before_it = sleeper->cycles;
+    run_all(100 * slice());
+    u64 got = sleeper->cycles - before_it;
+    CHECK(got >= 49 * slice() && got <= 52 * slice());
+    CHECK(busy->state == THREAD_READY || busy->state == THREAD_RUNNING);
+}
+
+TEST(a_thread_that_wakes_often_waits_for_nobody)
+{
+    reset();
+    make_running("busy");
+    struct thread *waker = make_running("waker");
+    u64 longest = 0;
+    for (unsigned i = 0; i < 1000; i++) {
+        now += slice() / 50; // what it does each time
+        thread_block_until(now + slice() / 2);
+        u64 due = waker->wake_at;
+        while (thread_self() != waker) {
+            now += slice() / 100;
+            if (thread_should_yield())
+                thread_yield();
+        }
+        longest = MAX(longest, now - due);
+    }
+    CHECK(longest <= slice() / 50);
+}
+
+TEST(who_gives_way_is_behind_the_next_whatever_is_due_to_it)
+{
+    reset();
+    struct thread *a = make_running("a"), *b = make_running("b");
+    run_for(10 * slice());
+    CHECK(runs(a)); // ten slices are due to it
+    thread_yield();
+    CHECK(runs(a));
+    thread_give_way();
+    CHECK(thread_should_yield());
+    thread_yield();
+    CHECK(runs(b));
+    thread_block();
+    thread_give_way(); // to nobody
+    CHECK(!thread_should_yield());
+    CHECK(runs(a));
+}
+
+// --- moving ---
+
+static bool stays(const struct thread *t)
+{
+    return !t;
+}
+
+TEST(who_is_woken_goes_to_a_cpu_that_idles)
+{
+    reset();
+    struct thread *a = make("a", THREAD_ANY_CPU);
+    CHECK_EQ(a->cpu, 0);
+    make_running("busy");
+    thread_wake(a);
+    CHECK_EQ(a->cpu, 1);
+    CHECK_EQ(ipi_to, 5);
+    CHECK_EQ(queues[0].threads, 1);
+    CHECK_EQ(queues[1].threads, 1);
+    here = &percpus[1];
+    thread_yield();
+    CHECK(thread_self() == a);
+    thread_block();
+    thread_wake(a); // both idle or not: it stays where it was
+    CHECK_EQ(a->cpu, 1);
+}
+
+TEST(who_belongs_to_a_cpu_stays_there)
+{
+    reset();
+    struct thread *pinned = make("pinned", 0), *loaded = make("loaded", THREAD_ANY_CPU);
+    loaded->may_leave = stays;
+    loaded->movable = true;
+    thread_wake(pinned);
+    thread_yield();
+    CHECK(runs(pinned));
+    struct thread *other = make("other", 0);
+    thread_wake(other);
+    CHECK_EQ(other->cpu, 0);
+    u32 cpu = loaded->cpu;
+    here = &percpus[cpu];
+    thread_wake(loaded);
+    CHECK_EQ(loaded->cpu, cpu);
+    percpus[1].engine_on = false; // it cannot run guests
+    struct thread *movable = make("movable", THREAD_ANY_CPU);
+    here = &percpus[0];
+    thread_wake(movable);
+    CHECK_EQ(movable->cpu, 0);
+}
+
+TEST(an_idle_cpu_takes_over_who_waits_for_another)
+{
+    reset();
+    struct thread *pinned = make_running("pinned"), *movable = make_running("movable");
+    movable->movable = true;
+    thread_yield();
+    CHECK(runs(pinned));
+    here = &percpus[1];
+    movable->may_leave = stays;
+    CHECK_PANICS(thread_idle_loop());
+    CHECK_EQ(movable->cpu, 0);
+    movable->may_leave = NULL;
+    percpus[1].engine_on = false;
+    CHECK_PANICS(thread_idle_loop());
+    CHECK_EQ(movable->cpu, 0);
+    percpus[1].engine_on = true;
+    CHECK(take_over(1));
+    CHECK_EQ(movable->cpu, 1);
+    CHECK_EQ(queues[0].ready_count, 0);
+    thread_yield();
+    CHECK(thread_self() == movable);
+    CHECK(!take_over(1));
+    CHECK(pinned->state == THREAD_RUNNING);
+}
+
+TEST(what_a_thread_used_moves_with_it)
+{
+    reset();
+    struct thread *greedy = make_running("greedy"), *poor = make_running("poor");
+    run_for(1);
+    CHECK(runs(greedy));
+    greedy->movable = true;
+    run_for(3 * slice());
+    CHECK(runs(poor));
+    here = &percpus[1];
+    struct thread *local = make("local", 1);
+    thread_wake(local);
+    CHECK(take_over(1));
+    thread_yield();
+    CHECK(thread_self() == local); // three slices are due to it first
 }
 
 TEST(an_idle_cpu_waits_for_the_first_sleeper)

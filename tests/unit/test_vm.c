@@ -4,10 +4,13 @@
 
 #include "tests/unit/test.h"
 #include "vmm/vm.c"
+#include "vmm/vm_pause.c"
 #include "vmm/layout.c"
 #include <string.h>
 
 u64 tsc_hz = 1000000;
+u32 cpu_count = 2;
+struct percpu percpus[CPU_MAX];
 static struct vm *vm;
 static char why[CONFIG_ERROR_MAX];
 
@@ -154,7 +157,8 @@ struct engine *engine_find(const char *name)
     return strcmp(name, "fake") == 0 ? &engines[0] : NULL;
 }
 
-static struct thread *const thread_mark = (struct thread *)&tsc_hz;
+static struct thread thread_object;
+static struct thread *const thread_mark = &thread_object;
 static unsigned wakes;
 
 struct thread *thread_create(const char *name, u32 cpu, void (*entry)(void *), void *argument)
@@ -175,6 +179,11 @@ void thread_wake(struct thread *thread)
 {
     CHECK(thread == thread_mark);
     wakes++;
+}
+
+bool vcpu_may_leave(const struct thread *thread)
+{
+    return thread;
 }
 
 void vcpu_thread(void *vcpu)
@@ -610,5 +619,106 @@ TEST(odd_accesses_do_not_fill_the_log)
         vm_odd_access(vm, "read of %u", i);
     CHECK_EQ(vm->odd_accesses, 1000);
     CHECK_EQ(lines, ODD_ACCESS_LOGGED + 1);
+    finish();
+}
+
+// --- pause ---
+
+static void park_all(unsigned nth)
+{
+    if (nth == 2)
+        vm->parked = vm->vcpu_count;
+}
+
+static void unpark_all(unsigned nth)
+{
+    (void)nth;
+    vm->parked = 0;
+}
+
+TEST(a_paused_vm_s_time_stands_still)
+{
+    reset(2);
+    CHECK_EQ(vm_pause(vm), ERR_STATE);
+    start();
+    CHECK_STR(vm_status(vm), "running");
+    CHECK_EQ(vm_resume(vm), ERR_STATE);
+    on_sleep = park_all;
+    CHECK_EQ(vm_pause(vm), OK);
+    CHECK_EQ(sleeps, 2);
+    CHECK_STR(vm_status(vm), "paused");
+    CHECK(vm->vcpus[0].requests && vm->vcpus[1].requests);
+    CHECK_EQ(vm_pause(vm), ERR_STATE);
+    u64 at = vm->paused_at + vm->tsc_offset;
+    on_sleep = unpark_all;
+    CHECK_EQ(vm_resume(vm), OK);
+    u64 after = rdtsc() + vm->tsc_offset;
+    CHECK(after >= at && after - at < tsc_hz * 1000);
+    CHECK(vm->tsc_offset != 0);
+    CHECK_EQ(sleeps, 3);
+    CHECK_STR(vm_status(vm), "running");
+    vm->vcpus_running = vm->threads = 1;
+    parts--;
+    vm_request_stop(vm, VM_STOP_USER);
+    ended(0, false);
+    finish();
+}
+
+static void end_unparked(unsigned nth)
+{
+    if (nth == 3)
+        ended(0, false);
+}
+
+TEST(a_vm_that_is_being_paused_can_end)
+{
+    reset(1);
+    start();
+    vm_request_stop(vm, VM_STOP_POWEROFF);
+    on_sleep = end_unparked;
+    CHECK_EQ(vm_pause(vm), ERR_STATE);
+    CHECK(vm->state == VM_STOPPED);
+    CHECK_STR(vm_status(vm), "stopped");
+    CHECK_EQ(vm_resume(vm), ERR_STATE);
+    finish();
+}
+
+TEST(a_reset_ends_a_pause)
+{
+    reset(1);
+    start();
+    vm->parked = 1;
+    CHECK_EQ(vm_pause(vm), OK);
+    vm->parked = 0;
+    vm_request_stop(vm, VM_STOP_RESET);
+    ended(0, true);
+    CHECK_STR(vm_status(vm), "running");
+    CHECK_EQ(vm->paused_at, 0);
+    on_sleep = end_0;
+    vm_request_stop(vm, VM_STOP_USER);
+    ended(0, false);
+    finish();
+}
+
+// --- pins ---
+
+TEST(a_pin_needs_its_cpu)
+{
+    reset(3);
+    percpus[0].engine_on = percpus[1].engine_on = true;
+    vm->config.pin_count = 2;
+    vm->config.pin[0] = 1;
+    vm->config.pin[1] = 2;
+    vm->config.pin_line = 7;
+    CHECK_EQ(vm_start(vm, why), ERR_INVALID);
+    CHECK_STR(why, "plinth.ini:7: VM guest: pin: the host has no CPU 2 that runs guests");
+    vm->config.pin[1] = 0;
+    CHECK_EQ(host_cpu(&vm->vcpus[0]), 1);
+    CHECK_EQ(host_cpu(&vm->vcpus[1]), 0);
+    CHECK_EQ(host_cpu(&vm->vcpus[2]), 1);
+    percpus[0].engine_on = false;
+    CHECK_EQ(vm_start(vm, why), ERR_INVALID);
+    vm->config.pin_count = 0;
+    CHECK_EQ(host_cpu(&vm->vcpus[2]), THREAD_ANY_CPU);
     finish();
 }
