@@ -131,6 +131,31 @@ $(B)/unit/test_machine: UNIT_CFLAGS += -no-pie
 $(B)/unit/test_machine: UNIT_OBJECTS := $(MACHINE_OBJECTS)
 $(B)/unit/test_machine: $(MACHINE_OBJECTS)
 
+# Fuzzers: tests/fuzz/NAME.c and what it is linked with, all instrumented by clang but the decoder's tables.
+FUZZ_SECONDS := 60
+FUZZ_CC := clang
+FUZZ_CFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. -Wall -Wextra -Wno-unused \
+    -Werror
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
+FUZZ_CHIPS := $(patsubst %.c,$(B)/fuzz/%.o,$(filter io/%.c,$(IO_SOURCES)) vmm/lib/calendar.c)
+FUZZ_BOOT := $(B)/fuzz/boot/ini_files.o $(B)/fuzz/boot/elf.o
+$(B)/fuzz/chips: $(FUZZ_CHIPS)
+$(B)/fuzz/config: $(B)/fuzz/boot/ini_files.o
+$(B)/fuzz/elf: $(B)/fuzz/boot/elf.o
+$(B)/fuzz/emulate: $(ZYDIS_HOST_OBJECTS)
+$(B)/fuzz/emulate: FUZZ_CFLAGS += $(ZYDIS_FLAGS)
+$(B)/fuzz/boot/%.o: FUZZ_CFLAGS += -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
+
+$(B)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  CLANG   $@'
+	@$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+
+$(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
+	@mkdir -p $(@D)
+	@echo '  CLANG   $@'
+	@$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d $< $(filter %.o,$^) -o $@
+
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
 TEST_GUESTS := bench hostile tasks devices
 GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
@@ -256,6 +281,7 @@ help:
 	@echo 'make test     run every test;  make check: lint, unit tests and one boot, in under three minutes'
 	@echo 'make bench    what exits and a Linux boot cost, in instructions, beside KVM and Xen'
 	@echo 'make unit     only the unit tests;  make lint: only lint;  make format: apply .clang-format'
+	@echo 'make fuzz     fuzz each parser and device model for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make guests   fetch and build the guests alone'
 	@echo 'make clean    remove $(B)/'
 	@echo
@@ -273,11 +299,11 @@ clean:
 TEST_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
     $(B)/guests/initrd-bench.gz
 
-.PHONY: test check bench unit lint format
-test: $(UNIT_TESTS) $(TEST_INPUTS) image
+.PHONY: test check bench unit fuzz lint format
+test: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS) image
 	@tests/run.py
 
-check: $(UNIT_TESTS) $(TEST_INPUTS)
+check: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS)
 	@tests/run.py --quick
 
 bench: $(TEST_INPUTS)
@@ -286,6 +312,12 @@ bench: $(TEST_INPUTS)
 unit: $(UNIT_TESTS)
 	@for t in $^; do ./$$t || exit 1; done
 
+# What is found stays in $(B)/fuzz/corpus for the next time; an input that fails, in $(B)/fuzz.
+fuzz: $(FUZZERS)
+	@for f in $(notdir $^); do echo "fuzz $$f"; mkdir -p $(B)/fuzz/corpus/$$f; \
+	    $(B)/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=1 \
+	    -artifact_prefix=$(B)/fuzz/$$f- $(B)/fuzz/corpus/$$f tests/fuzz/corpus/$$f || exit 1; done
+
 lint:
 	@tests/lint.py
 
@@ -293,5 +325,5 @@ format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 # Only what is there: a rule must not try to make these.
--include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS)) $(UNIT_TESTS:=.d) \
+-include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS) $(FUZZ_CHIPS) $(FUZZ_BOOT)) $(UNIT_TESTS:=.d) $(FUZZERS:=.d) \
     $(B)/guests/*.d $(B)/guests/lib/*.d)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the tests: lint, unit tests, emulated machines. The exit status is the verdict; the last line counts.
+"""Runs the tests: lint, unit tests, fuzzers, emulated machines. The exit status is the verdict; the last line counts.
 
     tests/run.py            everything
-    tests/run.py --quick    lint, unit tests, one boot
+    tests/run.py --quick    lint, unit tests, fuzzers, one boot
     tests/run.py --list     the names of the emulated scenarios
     tests/run.py NAME...    only these scenarios
 
@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -26,6 +27,7 @@ import scenario  # noqa: E402
 import scenarios  # noqa: E402,F401  registers them
 
 MACHINES_AT_ONCE = 2
+FUZZ_RUNS = 8000  # of each fuzzer, always the same ones: a few seconds
 
 
 class Tally:
@@ -75,6 +77,34 @@ def run_unit_program(tally, name, program):
     tally.add("unit", name, passed, failed, time.monotonic() - started)
 
 
+def run_fuzz(tally):
+    sources = glob.glob(os.path.join(ROOT, "tests/fuzz/*.c"))
+    if not sources:
+        tally.add("fuzz", "none found", 0, 1, 0)
+    for source in sorted(sources):
+        run_fuzzer(tally, os.path.basename(source)[:-2])
+
+
+def run_fuzzer(tally, name):
+    """The kept corpus and some thousand inputs made from it, with a fixed seed. What it finds is left in build/fuzz."""
+    started = time.monotonic()
+    prefix = os.path.join(ROOT, "build/fuzz", name)
+    with tempfile.TemporaryDirectory() as found:
+        command = [prefix, f"-runs={FUZZ_RUNS}", "-seed=1", "-timeout=20", "-print_final_stats=1",
+                   f"-artifact_prefix={prefix}-", found, os.path.join(ROOT, "tests/fuzz/corpus", name)]
+        try:
+            result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                    timeout=300, check=False)
+            output, status = result.stdout.decode("utf-8", "replace"), result.returncode
+        except (OSError, subprocess.TimeoutExpired) as error:
+            output, status = str(error), 1
+    runs = re.search(r"number_of_executed_units: (\d+)", output)
+    good = status == 0 and runs is not None and int(runs.group(1)) >= FUZZ_RUNS
+    if not good:
+        print(output[-4000:])
+    tally.add("fuzz", name, int(good), int(not good), time.monotonic() - started)
+
+
 def run_emulated(tally, items):
     with concurrent.futures.ThreadPoolExecutor(MACHINES_AT_ONCE) as pool:
         for future in concurrent.futures.as_completed([pool.submit(scenario.execute, i) for i in items]):
@@ -102,6 +132,7 @@ def main():
     if not [a for a in arguments if not a.startswith("--")]:
         run_lint(tally)
         run_unit(tally)
+        run_fuzz(tally)
     run_emulated(tally, items)
     print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
     return 1 if tally.failed or not tally.passed else 0

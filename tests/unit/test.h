@@ -86,6 +86,7 @@ void panic(const char *format, ...)
     abort();
 }
 
+#ifndef TEST_OTHER_MAIN // a fuzzer has its own
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -103,3 +104,4 @@ int main(int argc, char **argv)
     printf("%s: %u passed, %u failed\n", argv[0], passed, failed);
     return failed || !passed ? 1 : 0;
 }
+#endif

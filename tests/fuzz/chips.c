@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT
+// The whole PC: accesses of any width to every register of every chip, through the buses, while
+// time passes in steps of any size, keys are typed, and two CPUs take their interrupts.
+#include "tests/fuzz/fuzz.h"
+#include "vmm/machine.c"
+#include "vmm/test_devices.c"
+
+#define CPUS          2
+#define CLOCK_HZ      1000000000ull
+#define STEP_BITS_MAX 36 // of a step of time: about a minute
+#define MSR_X2APIC    0x800u
+#define MSR_DEADLINE  0x6e0u
+#define MSR_BASE      0x1bu
+#define VECTOR_MIN    16
+#define VECTOR_MAX    255
+
+static struct vm vm;
+static struct console console;
+static struct lapic lapics[CPUS];
+static u64 now;
+
+void *heap_alloc(size_t size)
+{
+    return calloc(1, size);
+}
+
+void heap_free(void *object)
+{
+    free(object);
+}
+
+u64 rtc_wall_clock_ns(void)
+{
+    return 1709208000ull * CLOCK_HZ;
+}
+
+void vm_request_stop(struct vm *asked, enum vm_stop_reason reason)
+{
+    CHECK(reason == VM_STOP_RESET || reason == VM_STOP_POWEROFF);
+    asked->stop_reason = reason;
+}
+
+void vm_debug_exit(struct vm *asked, u32 code)
+{
+    CHECK(asked == &vm && code & 1);
+}
+
+void vcpu_request(struct vcpu *vcpu UNUSED, u32 requests)
+{
+    CHECK(requests == VCPU_REQUEST_FLUSH);
+}
+
+void console_output(struct console *to, const u8 *bytes, unsigned count)
+{
+    CHECK(to == &console && bytes && count);
+}
+
+static u64 clock_now(struct io_clock *clock UNUSED)
+{
+    return now;
+}
+
+static void nothing(struct lapic *l UNUSED)
+{
+}
+
+static void startup(struct lapic *l UNUSED, u8 page UNUSED)
+{
+}
+
+static const struct lapic_ops lapic_ops = {nothing, nothing, lapic_init_signal, startup, nothing};
+
+static void start(void)
+{
+    now = 0;
+    memset(&vm, 0, sizeof(vm));
+    vm.console = &console;
+    vm.config.memory = 4 * GIB;
+    vm.config.devices = CONFIG_DEBUG_EXIT | CONFIG_DEBUGCON | CONFIG_TESTDEV | CONFIG_FW_CFG;
+    io_bus_init(&vm.ports, "port", LAYOUT_PORT_SPACE);
+    io_bus_init(&vm.mmio, "memory", LAYOUT_MEMORY_SPACE);
+    io_clock_init(&vm.clock, CLOCK_HZ, clock_now);
+    for (unsigned i = 0; i < CPUS; i++) {
+        lapic_init(&lapics[i], i, i == 0, &vm.apics, &vm.clock, &lapic_ops);
+        lapic_reset(&lapics[i]);
+    }
+    lapic_virtual_wire(&lapics[0]);
+    CHECK_EQ(machine_create(&vm), OK);
+}
+
+static void finish(void)
+{
+    machine_destroy(&vm);
+    io_bus_destroy(&vm.ports);
+    io_bus_destroy(&vm.mmio);
+}
+
+static void bus_access(struct fuzz *f, struct io_bus *bus)
+{
+    const struct io_region *region = &bus->regions[fuzz_below(f, bus->count)];
+    u64 offset = fuzz_number(f, region->size > 256 && fuzz_below(f, 2) ? 4 : 1), value = 0;
+    unsigned op = fuzz_below(f, 16), size = 1u << (op & 3);
+    // Now and then a little outside of it.
+    u64 address = region->base + (op & 8 ? offset : offset % region->size);
+    if (op & 4) {
+        io_bus_write(bus, address, size, fuzz_number(f, size));
+    } else {
+        io_bus_read(bus, address, size, &value);
+        CHECK((value & ~bytes_mask(size)) == 0);
+    }
+}
+
+// Registers behind an index register: the IOAPIC's, PCI configuration space, CMOS.
+#define PCI_ENABLE 0x80000000ull
+static void indexed_access(struct fuzz *f)
+{
+    static const struct {
+        struct io_bus *bus;
+        u64 index, data, enable;
+        unsigned index_bytes, data_bytes;
+    } pairs[] = {{&vm.mmio, LAYOUT_IOAPIC, LAYOUT_IOAPIC + 0x10, 0, 1, 4},
+                 {&vm.ports, 0xcf8, 0xcfc, PCI_ENABLE, 4, 4},
+                 {&vm.ports, 0x70, 0x71, 0, 1, 1}};
+    unsigned i = fuzz_below(f, ARRAY_SIZE(pairs)), size = pairs[i].data_bytes;
+    u64 index = pairs[i].enable | fuzz_number(f, MIN(pairs[i].index_bytes, 2u)), value;
+    io_bus_write(pairs[i].bus, pairs[i].index, pairs[i].index_bytes, index);
+    if (fuzz_below(f, 2))
+        io_bus_write(pairs[i].bus, pairs[i].data, size, fuzz_number(f, size));
+    else
+        io_bus_read(pairs[i].bus, pairs[i].data, size, &value);
+}
+
+static void lapic_page_access(struct fuzz *f, struct lapic *lapic)
+{
+    u64 offset = fuzz_number(f, 2) % 0x1000;
+    unsigned size = fuzz_below(f, 4) ? 4 : 1u << fuzz_below(f, 4);
+    offset = offset & ~(u64)(size - 1);
+    if (fuzz_below(f, 2))
+        lapic->mmio.ops->write(&lapic->mmio, offset, size, fuzz_number(f, size));
+    else
+        lapic->mmio.ops->read(&lapic->mmio, offset, size);
+}
+
+static void lapic_msr_access(struct fuzz *f, struct lapic *lapic)
+{
+    unsigned kind = fuzz_below(f, 8);
+    u64 value;
+    u32 msr = kind == 0 ? MSR_BASE : kind == 1 ? MSR_DEADLINE : MSR_X2APIC + fuzz_below(f, 256);
+    if (fuzz_below(f, 2)) {
+        bool ok = lapic_msr_write(lapic, msr, fuzz_number(f, fuzz_below(f, 2) ? 4 : 8));
+        (void)ok;
+    } else {
+        bool ok = lapic_msr_read(lapic, msr, &value);
+        (void)ok;
+    }
+}
+
+static void pass_time(struct fuzz *f)
+{
+    now += fuzz_number(f, 5) & (BIT(fuzz_below(f, STEP_BITS_MAX)) - 1);
+    io_clock_run(&vm.clock, now);
+    CHECK(vm.clock.next > now);
+}
+
+static void take_interrupt(struct fuzz *f, struct lapic *lapic)
+{
+    int vector = lapic_pending(lapic);
+    CHECK(vector == -1 || (vector >= VECTOR_MIN && vector <= VECTOR_MAX));
+    if (vector >= 0)
+        lapic_accept(lapic, (u8)vector);
+    if (fuzz_below(f, 4))
+        lapic_eoi(lapic);
+    if (machine_pic_pending(&vm) && fuzz_below(f, 2))
+        machine_pic_acknowledge(&vm);
+}
+
+static void type_keys(struct fuzz *f)
+{
+    u8 keys[20];
+    unsigned count = fuzz_below(f, sizeof(keys)) + 1;
+    fuzz_bytes(f, keys, count);
+    CHECK(console.input(console.context, keys, count) <= count);
+}
+
+static void signals(struct fuzz *f, struct lapic *lapic)
+{
+    switch (fuzz_below(f, 4)) {
+    case 0:
+        machine_power_button(&vm);
+        break;
+    case 1:
+        lapic_cr8_write(lapic, fuzz_below(f, 16));
+        CHECK(lapic_cr8_read(lapic) < 16);
+        break;
+    case 2:
+        apic_bus_msi(&vm.apics, 0xfee00000ull | fuzz_number(f, 3), (u32)fuzz_number(f, 4));
+        break;
+    default:
+        lapic_set_tsc_adjust(lapic, fuzz_number(f, 8));
+    }
+}
+
+static void step(struct fuzz *f)
+{
+    struct lapic *lapic = &lapics[fuzz_below(f, CPUS)];
+    switch (fuzz_below(f, 12)) {
+    case 0:
+        pass_time(f);
+        break;
+    case 1:
+        take_interrupt(f, lapic);
+        break;
+    case 2:
+        type_keys(f);
+        break;
+    case 3:
+        signals(f, lapic);
+        break;
+    case 4:
+        lapic_msr_access(f, lapic);
+        break;
+    case 5:
+        lapic_page_access(f, lapic);
+        break;
+    case 6:
+        bus_access(f, &vm.mmio);
+        break;
+    case 7:
+    case 8:
+        indexed_access(f);
+        break;
+    default:
+        bus_access(f, &vm.ports);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+    struct fuzz f = {data, size};
+    start();
+    while (f.left)
+        step(&f);
+    machine_reset(&vm);
+    finish();
+    fuzz_verdict();
+    return 0;
+}
