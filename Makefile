@@ -158,9 +158,11 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
 TEST_GUESTS := bench hostile tasks devices
+CHECK_GUESTS := sensitive exceptions cpu paging apic xstate
 GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
 GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o
-TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin)
+CHECK_LIB := $(GUEST_LIB) $(B)/guests/lib/check.o
+TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin) $(CHECK_GUESTS:%=$(B)/guests/%.bin)
 
 $(B)/guests/lib/%.o: guests/lib/%.c
 	@mkdir -p $(@D)
@@ -181,11 +183,12 @@ $(B)/guests/$(1).o: guests/$(1)/$(1).c
 	@mkdir -p $$(@D)
 	@echo '  CC      $$@'
 	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c $$< -o $$@
-$(B)/guests/$(1).elf: $(B)/guests/$(1).o $(GUEST_LIB) guests/lib/guest.ld
+$(B)/guests/$(1).elf: $(B)/guests/$(1).o $(2) guests/lib/guest.ld
 	@echo '  LD      $$@'
-	@ld -T guests/lib/guest.ld -nostdlib -z noexecstack --no-warn-rwx-segments $(GUEST_LIB) $$< -o $$@
+	@ld -T guests/lib/guest.ld -nostdlib -z noexecstack --no-warn-rwx-segments $(2) $$< -o $$@
 endef
-$(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest))))
+$(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest),$(GUEST_LIB))))
+$(foreach guest,$(CHECK_GUESTS),$(eval $(call test_guest_rule,$(guest),$(CHECK_LIB))))
 
 # The core, with and without what a debugger wants. libgcc: 128-bit division (mul_div() in vmm/lib/bits.h).
 LIBGCC := $(shell $(CC) -print-libgcc-file-name)

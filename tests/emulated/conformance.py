@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Conformance: guests that check from inside that their CPU and chips are as the manual says, one boot a CPU model."""
+
+from emulator import Machine
+from scenario import PROMPT, Image, scenario
+
+GUESTS = ("sensitive", "exceptions", "cpu", "paging", "apic")
+STATE_GUESTS = ("xstate-a", "xstate-b", "xstate-c")  # more than the host has CPUs
+MEMORY = "16M"
+VERDICT = r"guest: (ok|FAIL [^\r\n]*)|does not run"
+
+
+def section(name, kernel, more=""):
+    return f"[vm {name}]\nkernel = \\guests\\{kernel}\nmemory = {MEMORY}\n{more}"
+
+
+INI = "\n" + "".join(section(name, name) for name in GUESTS) + \
+    "".join(section(name, "xstate", f"cmdline = {name[-1]}\nautostart = yes\n") for name in STATE_GUESTS)
+IMAGE = Image(INI, {f"guests/{name}": f"build/guests/{name}.bin" for name in (*GUESTS, "xstate")})
+
+
+def check_guest(run, name):
+    run.type(f"start {name} -c\r")
+    start = len(run.emulator.transcript)
+    verdict = run.expect(VERDICT)
+    text = bytes(run.emulator.transcript[start:]).decode("latin-1")
+    run.check(f"{name}: as on hardware", verdict.group(1) == b"ok", text)
+    run.expect(PROMPT)
+
+
+def check_isolation(run):
+    """Several since the boot, each with its own pattern in all registers, taking turns on the CPUs."""
+    for name in STATE_GUESTS:
+        for _ in range(40):
+            text = run.command("log " + name)
+            if "guest: " in text:
+                break
+        run.check(f"{name}: registers are its own", "guest: ok" in text, text)
+
+
+def conformance(run):
+    run.boot()
+    check_isolation(run)
+    for name in GUESTS:
+        check_guest(run, name)
+
+
+@scenario("conformance-tigerlake-2cpus", Machine("", emulator="bochs", model="tigerlake", cpus=2), IMAGE)
+def conformance_tigerlake(run):
+    conformance(run)
+
+
+@scenario("conformance-haswell", Machine("", emulator="bochs", model="corei7_haswell_4770"), IMAGE)
+def conformance_haswell(run):
+    conformance(run)
