@@ -41,7 +41,7 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.
     vmm/task_switch.c vmm/task_segments.c \
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
-    vmm/commands_vm.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/test_devices.c vmm/acpi_tables.c
+    vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/test_devices.c vmm/acpi_tables.c
 VMX_SOURCES := $(addprefix arch/x86_64/vmx/, engine.c capabilities.c enable.c vmcs_setup.c vcpu.c run.c entry.asm \
     decode.c event.c state.c control_registers.c explain.c explain_state.c explain_segments.c)
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \

@@ -4,11 +4,12 @@
 
 #include "vmm/commands.h"
 #include "vmm/console.h"
-#include "vmm/trace.h"
+#include "vmm/trace_view.h"
 #include "vmm/vm.h"
 #include "vmm/lib/bits.h"
 #include "vmm/lib/string.h"
 #include "arch/x86_64/cpu.h"
+#include "mm/heap.h"
 
 #define TRACE_DEFAULT 20
 #define BAR_WIDTH     40
@@ -92,47 +93,149 @@ static void print_stats(const struct vcpu *vcpu, bool histograms)
     }
 }
 
+// --- hot spots ---
+
+static void print_hot_kind(const struct trace_copy *copy, unsigned kind)
+{
+    struct trace_hot hot[TRACE_HOT_MAX];
+    unsigned count = trace_hot_find(copy, kind, hot);
+    for (unsigned i = 0; i < count; i++)
+        host_print("  %-12s 0x%016llx %8llu %15llu %9llu\n", exit_kind_name(kind),
+                   (unsigned long long)hot[i].rip, (unsigned long long)hot[i].count,
+                   (unsigned long long)hot[i].cycles,
+                   (unsigned long long)(hot[i].cycles / MAX(hot[i].count, 1ull)));
+}
+
+static struct trace_copy *copy_or_say(const struct vcpu *vcpu, const struct trace_filter *filter)
+{
+    struct trace_copy *copy = trace_copy_make(vcpu->trace, filter);
+    if (!copy)
+        host_print("the host has no memory left for a copy of the trace\n");
+    return copy;
+}
+
+static void print_hot(const struct vcpu *vcpu)
+{
+    unsigned order[EXIT_KIND_COUNT];
+    struct trace_filter all;
+    trace_filter_init(&all);
+    struct trace_copy *copy = copy_or_say(vcpu, &all);
+    if (!copy)
+        return;
+    trace_copy_sort(copy);
+    host_print("vCPU %u: where the last %u of %llu exits came from\n", vcpu->index, copy->count,
+               (unsigned long long)copy->total);
+    if (copy->count)
+        host_print("  %-12s %18s %8s %15s %9s\n", "exit", "RIP", "count", "cycles", "mean");
+    unsigned count = sort_kinds(vcpu->trace, order);
+    for (unsigned i = 0; i < count; i++)
+        print_hot_kind(copy, order[i]);
+    heap_free(copy);
+}
+
 void command_stats(unsigned count, char **words)
 {
     bool histograms = command_option(&count, words, "-h");
-    if (count != 2) {
-        host_print("stats: one VM, and -h for histograms\n");
+    bool hot = count == 3 && strcmp(words[2], "hot") == 0;
+    if (count != 2 && (!hot || histograms)) {
+        host_print("stats: one VM, and -h for histograms or hot for hot spots\n");
         return;
     }
     struct vm *vm = command_vm(words[1]);
-    for (unsigned i = 0; vm && i < vm->vcpu_count; i++)
-        print_stats(&vm->vcpus[i], histograms);
+    for (unsigned i = 0; vm && i < vm->vcpu_count; i++) {
+        if (hot)
+            print_hot(&vm->vcpus[i]);
+        else
+            print_stats(&vm->vcpus[i], histograms);
+    }
 }
 
 // --- trace ---
+
+struct trace_request {
+    struct trace_filter filter;
+    unsigned wanted; // 0: not said
+    bool all, json;
+};
 
 static u64 microseconds_of(u64 tsc)
 {
     return tsc_hz ? mul_div(tsc - tsc_boot, 1000000, tsc_hz) : 0;
 }
 
-static void print_trace(const struct vcpu *vcpu, unsigned wanted)
+static void print_trace(const struct vcpu *vcpu, const struct trace_copy *copy, unsigned first)
 {
-    const struct trace *trace = vcpu->trace;
-    u64 end = trace->next;
-    u64 kept = MIN(end, (u64)TRACE_RING);
-    host_print("vCPU %u: %llu exits\n", vcpu->index, (unsigned long long)end);
-    if (end)
+    host_print("vCPU %u: %llu exits\n", vcpu->index, (unsigned long long)copy->total);
+    if (first < copy->count)
         host_print("  %14s %-12s %18s %18s %10s\n", "us", "exit", "RIP", "detail", "cycles");
-    for (u64 n = end - MIN(kept, wanted); n < end; n++) {
-        const struct trace_entry *e = &trace->ring[n % TRACE_RING];
+    for (unsigned n = first; n < copy->count; n++) {
+        const struct trace_entry *e = &copy->entries[n];
         host_print("  %14llu %-12s 0x%016llx 0x%016llx %10u\n",
                    (unsigned long long)microseconds_of(e->start), exit_kind_name(e->kind),
                    (unsigned long long)e->rip, (unsigned long long)e->detail, e->cycles);
     }
 }
 
+// An event a line, each with a comma: tests/trace2json.py picks them out of a captured console.
+static void print_json(const struct vcpu *vcpu, const struct trace_copy *copy, unsigned first)
+{
+    char line[TRACE_JSON_LINE];
+    for (unsigned n = first; n < copy->count; n++) {
+        trace_json_event(line, &copy->entries[n], vcpu->index, tsc_boot, tsc_hz);
+        host_print("%s,\n", line);
+    }
+    // A name for the vCPU's row, last: no comma where the list ends.
+    host_print("{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":%u,"
+               "\"args\":{\"name\":\"vCPU %u\"}}%s\n",
+               vcpu->index, vcpu->index, vcpu->index + 1 < vcpu->vm->vcpu_count ? "," : "");
+}
+
+static void trace_vcpu(const struct vcpu *vcpu, const struct trace_request *request)
+{
+    struct trace_copy *copy = copy_or_say(vcpu, &request->filter);
+    if (!copy)
+        return;
+    unsigned first = copy->count - MIN(copy->count, request->wanted);
+    if (request->json)
+        print_json(vcpu, copy, first);
+    else
+        print_trace(vcpu, copy, first);
+    heap_free(copy);
+}
+
+// A word behind the VM's name: how many, which, or how. False: it is wrong, which has been said.
+static bool read_trace_word(struct trace_request *request, const char *word)
+{
+    char why[TRACE_FILTER_WHY];
+    bool all = strcmp(word, "all") == 0, json = strcmp(word, "json") == 0;
+    request->all |= all || json;
+    request->json |= json;
+    if (all || json)
+        return true;
+    if (*word >= '0' && *word <= '9')
+        return command_number(word, TRACE_RING, &request->wanted);
+    if (trace_filter_add(&request->filter, word, why))
+        return true;
+    host_print("%s\n", why);
+    return false;
+}
+
 void command_trace(unsigned count, char **words)
 {
-    unsigned wanted = TRACE_DEFAULT;
+    struct trace_request request = {0};
+    trace_filter_init(&request.filter);
     struct vm *vm = command_vm(words[1]);
-    if (!vm || (count == 3 && !command_number(words[2], TRACE_RING, &wanted)))
+    for (unsigned i = 2; vm && i < count; i++)
+        if (!read_trace_word(&request, words[i]))
+            return;
+    if (!vm)
         return;
+    if (!request.wanted)
+        request.wanted = request.all ? TRACE_RING : TRACE_DEFAULT;
+    if (request.json)
+        host_print("--- trace of %s ---\n{\"traceEvents\":[\n", vm->config.name);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
-        print_trace(&vm->vcpus[i], wanted);
+        trace_vcpu(&vm->vcpus[i], &request);
+    if (request.json)
+        host_print("]}\n--- end of trace ---\n");
 }

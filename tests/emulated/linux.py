@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Debian's kernel as a guest, from the console to its shell and back, on the CPUs and boot media that Bochs offers."""
 
+import json
 import re
 
+import trace2json
 from emulator import Machine
 from scenario import LINUX_FILES, PROMPT, Image, scenario
 
@@ -72,6 +74,27 @@ def check_console(run):
     run.check("info names the engine", "vmx" in info, info)
 
 
+def check_trace(run):
+    text = run.command("trace linux 50 kind=io")
+    lines = re.findall(r"^ +\d+ (\S+) +0x\w{16} 0x\w{16} +\d+$", text, re.MULTILINE)
+    run.check("trace shows exits of one kind", lines and set(lines) == {"io"}, text)
+    text = run.command("trace linux 9 detail=0x3f8 rip=0xf000000000000000-0xffffffffffffffff")
+    lines = re.findall(r" (0x\w{16}) (0x\w{16}) ", text)
+    run.check("trace shows accesses of one port from the kernel's code",
+              lines and all(int(rip, 16) >> 60 == 0xf and int(port, 16) == 0x3f8 for rip, port in lines), text)
+    text = run.command("trace linux kind=oi")
+    run.check("a mistyped kind of exit gets a suggestion", "did you mean 'io'?" in text, text)
+    text = run.command("trace linux json 100")
+    printed = re.search(r"^(\{\"traceEvents\".*\})\n--- end", text, re.MULTILINE | re.DOTALL)
+    run.check("trace prints JSON", printed and len(json.loads(printed.group(1))["traceEvents"]) == 101, text)
+    exits = [event for event in trace2json.trace_events(text) or [] if event["ph"] == "X"]
+    starts = [event["ts"] for event in exits]
+    run.check("its events are in order and last less than a second",
+              len(exits) == 100 and starts == sorted(starts) and all(event["dur"] < 1e6 for event in exits), text)
+    hot = run.command("stats linux hot")
+    run.check("stats shows hot spots", re.search(r"\bio +0x[0-9a-f]{16} +\d+ +\d+ +\d+", hot), hot)
+
+
 def check_commands(run):
     for name in ("help", "cpus", "version", "dmesg", "mem"):
         text = run.command(name)
@@ -105,6 +128,7 @@ def linux_full(run):
     check_inside(run)
     run.leave_guest()
     check_console(run)
+    check_trace(run)
     run.type("console linux\r")
     run.expect(GUEST_PROMPT)
     power_off_linux(run)

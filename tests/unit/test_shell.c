@@ -185,7 +185,7 @@ TEST(help_fits_the_screen)
     for (char *line = strtok(strchr(printed, '\n'), "\n"); line; line = strtok(NULL, "\n"))
         CHECK(strlen(line) < 80);
     run("help stats\r");
-    CHECK(strstr(printed, "usage: stats vm [-h]\n"));
+    CHECK(strstr(printed, "usage: stats vm [-h|hot]\n"));
 }
 
 TEST(arguments)
