@@ -30,7 +30,7 @@ LIB_SOURCES := vmm/lib/memory.c vmm/lib/string.c vmm/lib/format.c vmm/lib/parse.
 ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.asm arch/x86_64/traps.c \
     arch/x86_64/trap_report.c arch/x86_64/panic.c arch/x86_64/apic.c arch/x86_64/ioapic.c arch/x86_64/tsc.c \
     arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
-    arch/x86_64/insn.c arch/x86_64/xstate.c
+    arch/x86_64/insn.c arch/x86_64/vector.asm arch/x86_64/xstate.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
@@ -38,7 +38,7 @@ IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer
 VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \
     vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
-    vmm/task_switch.c vmm/task_segments.c \
+    vmm/emulate_stack.c vmm/emulate_wide.c vmm/task_switch.c vmm/task_segments.c \
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
     vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/test_devices.c vmm/acpi_tables.c
@@ -157,7 +157,7 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 	@$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d $< $(filter %.o,$^) -o $@
 
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
-TEST_GUESTS := bench hostile tasks devices
+TEST_GUESTS := bench hostile tasks forms devices
 CHECK_GUESTS := sensitive exceptions cpu paging apic xstate
 GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
 GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o

@@ -131,3 +131,58 @@ u64 alu(enum insn_op op, unsigned size, u64 a, u64 b, u64 *flags)
     *flags = (*flags & ~changed) | ((o.flags | result_flags(o.result, o.sign)) & changed);
     return o.result;
 }
+
+// --- shifts: a bit at a time ---
+
+enum shift_in { IN_ZERO, IN_SIGN, IN_AROUND, IN_CARRY, IN_SECOND };
+
+static const struct shift_row {
+    bool left;
+    u8 in;       // enum shift_in: what comes in at the other end
+    u64 changes; // flags
+} shift_rows[] = {
+    [INSN_ROL - INSN_ROL] = {true, IN_AROUND, RFLAGS_CF | RFLAGS_OF},
+    [INSN_ROR - INSN_ROL] = {false, IN_AROUND, RFLAGS_CF | RFLAGS_OF},
+    [INSN_RCL - INSN_ROL] = {true, IN_CARRY, RFLAGS_CF | RFLAGS_OF},
+    [INSN_RCR - INSN_ROL] = {false, IN_CARRY, RFLAGS_CF | RFLAGS_OF},
+    [INSN_SHL - INSN_ROL] = {true, IN_ZERO, STATUS_FLAGS},
+    [INSN_SHR - INSN_ROL] = {false, IN_ZERO, STATUS_FLAGS},
+    [INSN_SAR - INSN_ROL] = {false, IN_SIGN, STATUS_FLAGS},
+    [INSN_SHLD - INSN_ROL] = {true, IN_SECOND, STATUS_FLAGS},
+    [INSN_SHRD - INSN_ROL] = {false, IN_SECOND, STATUS_FLAGS},
+};
+
+#define COUNT_MASK    31 // of operands up to 32 bits
+#define COUNT_MASK_64 63
+
+static void shift_one(const struct shift_row *row, struct alu_operation *o)
+{
+    u64 first = row->left ? o->sign : 1, last = row->left ? 1 : o->sign;
+    bool out = o->a & first;
+    const bool in[] = {false, o->a & o->sign, out, o->carry_in, o->b & first};
+    o->a = (row->left ? o->a << 1 : o->a >> 1) & ~last & (o->sign | (o->sign - 1));
+    o->a |= in[row->in] ? last : 0;
+    o->b = row->left ? o->b << 1 : o->b >> 1;
+    o->carry_in = out;
+}
+
+u64 alu_shift(enum insn_op op, unsigned size, u64 a, u64 b, u64 count, u64 *flags)
+{
+    const struct shift_row *row = &shift_rows[op - INSN_ROL];
+    u64 mask = bytes_mask(size);
+    struct alu_operation o = {
+        .a = a & mask, .b = b & mask, .carry_in = *flags & RFLAGS_CF, .sign = BIT(size * 8 - 1)};
+    count &= size == sizeof(u64) ? COUNT_MASK_64 : COUNT_MASK;
+    if (!count)
+        return o.a;
+    for (u64 i = 0; i < count; i++)
+        shift_one(row, &o);
+    bool top = o.a & o.sign, next = o.a & (o.sign >> 1);
+    o.flags = result_flags(o.a, o.sign);
+    if (o.carry_in)
+        o.flags |= RFLAGS_CF;
+    if (top != (row->left ? (bool)o.carry_in : next))
+        o.flags |= RFLAGS_OF;
+    *flags = (*flags & ~row->changes) | (o.flags & row->changes);
+    return o.a;
+}

@@ -10,4 +10,7 @@
 // or 8 bytes; a and b are taken modulo that. *flags: RFLAGS, in (CF counts) and out. Returns the
 // result, zero-extended; of CMP and TEST, what is not stored.
 u64 alu(enum insn_op op, unsigned size, u64 a, u64 b, u64 *flags);
+// op: ROL ROR RCL RCR SHL SHR SAR, SHLD SHRD (b: where the bits come from). count as in the
+// instruction; 0 changes nothing. OF is as after a shift by 1.
+u64 alu_shift(enum insn_op op, unsigned size, u64 a, u64 b, u64 count, u64 *flags);
 bool alu_knows(enum insn_op op);

@@ -189,6 +189,52 @@ static enum exit_action do_bit(struct emulation *e)
     return ACTION_NEXT;
 }
 
+static enum exit_action do_shift(struct emulation *e)
+{
+    const struct insn *i = e->insn;
+    struct emulation_operand m;
+    if (!map(e, RMW, &m))
+        return ACTION_FAULT;
+    bool two = i->op == INSN_SHLD || i->op == INSN_SHRD;
+    u64 flags = flags_read(e), second = source(e), count = two ? i->immediate : second;
+    if (i->count_in_cl)
+        count = emulation_gpr(e, GPR_RCX);
+    emulation_write(e, &m, alu_shift(i->op, m.size, emulation_read(e, &m), second, count, &flags));
+    flags_write(e, flags);
+    return ACTION_NEXT;
+}
+
+static u64 bytes_swap(u64 value, unsigned size)
+{
+    return __builtin_bswap64(value) >> (64 - size * 8);
+}
+
+static enum exit_action do_movbe(struct emulation *e)
+{
+    const struct insn *i = e->insn;
+    struct emulation_operand m;
+    if (!map(e, stores(i) ? PAGE_WRITE : PAGE_READ, &m))
+        return ACTION_FAULT;
+    if (stores(i))
+        emulation_write(e, &m, bytes_swap(source(e), m.size));
+    else
+        emulation_register_write(e, &i->to, bytes_swap(emulation_read(e, &m), m.size));
+    return ACTION_NEXT;
+}
+
+static enum exit_action do_xlat(struct emulation *e)
+{
+    static const struct insn_operand al = {
+        .kind = INSN_OPERAND_REGISTER, .size = 1, .reg = GPR_RAX};
+    struct emulation_operand m;
+    u64 offset = emulation_gpr(e, GPR_RBX) + emulation_register_read(e, &al);
+    if (!emulation_map(e, e->insn->segment, offset & emulation_address_mask(e), 1, PAGE_READ, 0,
+                       &m))
+        return ACTION_FAULT;
+    emulation_register_write(e, &al, emulation_read(e, &m));
+    return ACTION_NEXT;
+}
+
 static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_MOV] = do_mov,
     [INSN_MOVZX] = do_mov,
@@ -218,6 +264,23 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_LODS] = emulation_string,
     [INSN_CMPS] = emulation_string,
     [INSN_SCAS] = emulation_string,
+    [INSN_XLAT] = do_xlat,
+    [INSN_ROL] = do_shift,
+    [INSN_ROR] = do_shift,
+    [INSN_RCL] = do_shift,
+    [INSN_RCR] = do_shift,
+    [INSN_SHL] = do_shift,
+    [INSN_SHR] = do_shift,
+    [INSN_SAR] = do_shift,
+    [INSN_SHLD] = do_shift,
+    [INSN_SHRD] = do_shift,
+    [INSN_MOVBE] = do_movbe,
+    [INSN_PUSH] = emulation_push,
+    [INSN_POP] = emulation_pop,
+    [INSN_CALL] = emulation_branch,
+    [INSN_JMP] = emulation_branch,
+    [INSN_CMPXCHG8B] = emulation_cmpxchg8b,
+    [INSN_VECTOR] = emulation_vector,
 };
 
 // The CPU could not read a guest page table, because it is in no RAM: there, everything reads as

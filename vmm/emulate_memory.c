@@ -228,3 +228,18 @@ void emulation_write_any(struct emulation *e, const struct emulation_operand *o,
     if (o->first < o->size)
         write_piece(e, o->gpa[1], o->size - o->first, bytes + o->first);
 }
+
+struct emulation_operand emulation_part(const struct emulation_operand *o, unsigned at,
+                                        unsigned size)
+{
+    struct emulation_operand part = *o;
+    part.size = size;
+    if (at >= o->first) {
+        part.gpa[0] = o->gpa[1] + (at - o->first);
+        part.first = size;
+    } else {
+        part.gpa[0] = o->gpa[0] + at;
+        part.first = MIN(size, o->first - at);
+    }
+    return part;
+}

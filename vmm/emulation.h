@@ -116,5 +116,17 @@ static inline void emulation_write(struct emulation *e, const struct emulation_o
 // The guest does what Plinth does not: it is stopped, and the reason says which instruction it was.
 enum exit_action emulation_cannot(struct emulation *e);
 
+// Part of an operand, `size` bytes at `at`, none of them beyond its end: for those that are too
+// long for the two above.
+struct emulation_operand emulation_part(const struct emulation_operand *operand, unsigned at,
+                                        unsigned size);
+
+// vmm/emulate_stack.c
+enum exit_action emulation_push(struct emulation *e);
+enum exit_action emulation_pop(struct emulation *e);
+enum exit_action emulation_branch(struct emulation *e); // near CALL and JMP
+// vmm/emulate_wide.c
+enum exit_action emulation_cmpxchg8b(struct emulation *e);
+enum exit_action emulation_vector(struct emulation *e);
 // vmm/emulate_string.c
 enum exit_action emulation_string(struct emulation *e);

@@ -11,32 +11,103 @@
 static const struct operation {
     u8 op, size;
 } operations[MNEMONICS] = {
-    [ZYDIS_MNEMONIC_MOV] = {INSN_MOV, 0},      [ZYDIS_MNEMONIC_MOVNTI] = {INSN_MOV, 0},
-    [ZYDIS_MNEMONIC_MOVZX] = {INSN_MOVZX, 0},  [ZYDIS_MNEMONIC_MOVSX] = {INSN_MOVSX, 0},
-    [ZYDIS_MNEMONIC_MOVSXD] = {INSN_MOVSX, 0}, [ZYDIS_MNEMONIC_ADD] = {INSN_ADD, 0},
-    [ZYDIS_MNEMONIC_OR] = {INSN_OR, 0},        [ZYDIS_MNEMONIC_ADC] = {INSN_ADC, 0},
-    [ZYDIS_MNEMONIC_SBB] = {INSN_SBB, 0},      [ZYDIS_MNEMONIC_AND] = {INSN_AND, 0},
-    [ZYDIS_MNEMONIC_SUB] = {INSN_SUB, 0},      [ZYDIS_MNEMONIC_XOR] = {INSN_XOR, 0},
-    [ZYDIS_MNEMONIC_CMP] = {INSN_CMP, 0},      [ZYDIS_MNEMONIC_TEST] = {INSN_TEST, 0},
-    [ZYDIS_MNEMONIC_INC] = {INSN_INC, 0},      [ZYDIS_MNEMONIC_DEC] = {INSN_DEC, 0},
-    [ZYDIS_MNEMONIC_NOT] = {INSN_NOT, 0},      [ZYDIS_MNEMONIC_NEG] = {INSN_NEG, 0},
-    [ZYDIS_MNEMONIC_XCHG] = {INSN_XCHG, 0},    [ZYDIS_MNEMONIC_CMPXCHG] = {INSN_CMPXCHG, 0},
-    [ZYDIS_MNEMONIC_XADD] = {INSN_XADD, 0},    [ZYDIS_MNEMONIC_BT] = {INSN_BT, 0},
-    [ZYDIS_MNEMONIC_BTS] = {INSN_BTS, 0},      [ZYDIS_MNEMONIC_BTR] = {INSN_BTR, 0},
-    [ZYDIS_MNEMONIC_BTC] = {INSN_BTC, 0},      [ZYDIS_MNEMONIC_MOVSB] = {INSN_MOVS, 1},
-    [ZYDIS_MNEMONIC_MOVSW] = {INSN_MOVS, 2},   [ZYDIS_MNEMONIC_MOVSD] = {INSN_MOVS, 4},
-    [ZYDIS_MNEMONIC_MOVSQ] = {INSN_MOVS, 8},   [ZYDIS_MNEMONIC_STOSB] = {INSN_STOS, 1},
-    [ZYDIS_MNEMONIC_STOSW] = {INSN_STOS, 2},   [ZYDIS_MNEMONIC_STOSD] = {INSN_STOS, 4},
-    [ZYDIS_MNEMONIC_STOSQ] = {INSN_STOS, 8},   [ZYDIS_MNEMONIC_LODSB] = {INSN_LODS, 1},
-    [ZYDIS_MNEMONIC_LODSW] = {INSN_LODS, 2},   [ZYDIS_MNEMONIC_LODSD] = {INSN_LODS, 4},
-    [ZYDIS_MNEMONIC_LODSQ] = {INSN_LODS, 8},   [ZYDIS_MNEMONIC_CMPSB] = {INSN_CMPS, 1},
-    [ZYDIS_MNEMONIC_CMPSW] = {INSN_CMPS, 2},   [ZYDIS_MNEMONIC_CMPSD] = {INSN_CMPS, 4},
-    [ZYDIS_MNEMONIC_CMPSQ] = {INSN_CMPS, 8},   [ZYDIS_MNEMONIC_SCASB] = {INSN_SCAS, 1},
-    [ZYDIS_MNEMONIC_SCASW] = {INSN_SCAS, 2},   [ZYDIS_MNEMONIC_SCASD] = {INSN_SCAS, 4},
-    [ZYDIS_MNEMONIC_SCASQ] = {INSN_SCAS, 8},   [ZYDIS_MNEMONIC_INSB] = {INSN_INS, 1},
-    [ZYDIS_MNEMONIC_INSW] = {INSN_INS, 2},     [ZYDIS_MNEMONIC_INSD] = {INSN_INS, 4},
-    [ZYDIS_MNEMONIC_OUTSB] = {INSN_OUTS, 1},   [ZYDIS_MNEMONIC_OUTSW] = {INSN_OUTS, 2},
+    [ZYDIS_MNEMONIC_MOV] = {INSN_MOV, 0},
+    [ZYDIS_MNEMONIC_MOVNTI] = {INSN_MOV, 0},
+    [ZYDIS_MNEMONIC_MOVZX] = {INSN_MOVZX, 0},
+    [ZYDIS_MNEMONIC_MOVSX] = {INSN_MOVSX, 0},
+    [ZYDIS_MNEMONIC_MOVSXD] = {INSN_MOVSX, 0},
+    [ZYDIS_MNEMONIC_ADD] = {INSN_ADD, 0},
+    [ZYDIS_MNEMONIC_OR] = {INSN_OR, 0},
+    [ZYDIS_MNEMONIC_ADC] = {INSN_ADC, 0},
+    [ZYDIS_MNEMONIC_SBB] = {INSN_SBB, 0},
+    [ZYDIS_MNEMONIC_AND] = {INSN_AND, 0},
+    [ZYDIS_MNEMONIC_SUB] = {INSN_SUB, 0},
+    [ZYDIS_MNEMONIC_XOR] = {INSN_XOR, 0},
+    [ZYDIS_MNEMONIC_CMP] = {INSN_CMP, 0},
+    [ZYDIS_MNEMONIC_TEST] = {INSN_TEST, 0},
+    [ZYDIS_MNEMONIC_INC] = {INSN_INC, 0},
+    [ZYDIS_MNEMONIC_DEC] = {INSN_DEC, 0},
+    [ZYDIS_MNEMONIC_NOT] = {INSN_NOT, 0},
+    [ZYDIS_MNEMONIC_NEG] = {INSN_NEG, 0},
+    [ZYDIS_MNEMONIC_XCHG] = {INSN_XCHG, 0},
+    [ZYDIS_MNEMONIC_CMPXCHG] = {INSN_CMPXCHG, 0},
+    [ZYDIS_MNEMONIC_XADD] = {INSN_XADD, 0},
+    [ZYDIS_MNEMONIC_BT] = {INSN_BT, 0},
+    [ZYDIS_MNEMONIC_BTS] = {INSN_BTS, 0},
+    [ZYDIS_MNEMONIC_BTR] = {INSN_BTR, 0},
+    [ZYDIS_MNEMONIC_BTC] = {INSN_BTC, 0},
+    [ZYDIS_MNEMONIC_MOVSB] = {INSN_MOVS, 1},
+    [ZYDIS_MNEMONIC_MOVSW] = {INSN_MOVS, 2},
+    [ZYDIS_MNEMONIC_MOVSD] = {INSN_MOVS, 4},
+    [ZYDIS_MNEMONIC_MOVSQ] = {INSN_MOVS, 8},
+    [ZYDIS_MNEMONIC_STOSB] = {INSN_STOS, 1},
+    [ZYDIS_MNEMONIC_STOSW] = {INSN_STOS, 2},
+    [ZYDIS_MNEMONIC_STOSD] = {INSN_STOS, 4},
+    [ZYDIS_MNEMONIC_STOSQ] = {INSN_STOS, 8},
+    [ZYDIS_MNEMONIC_LODSB] = {INSN_LODS, 1},
+    [ZYDIS_MNEMONIC_LODSW] = {INSN_LODS, 2},
+    [ZYDIS_MNEMONIC_LODSD] = {INSN_LODS, 4},
+    [ZYDIS_MNEMONIC_LODSQ] = {INSN_LODS, 8},
+    [ZYDIS_MNEMONIC_CMPSB] = {INSN_CMPS, 1},
+    [ZYDIS_MNEMONIC_CMPSW] = {INSN_CMPS, 2},
+    [ZYDIS_MNEMONIC_CMPSD] = {INSN_CMPS, 4},
+    [ZYDIS_MNEMONIC_CMPSQ] = {INSN_CMPS, 8},
+    [ZYDIS_MNEMONIC_SCASB] = {INSN_SCAS, 1},
+    [ZYDIS_MNEMONIC_SCASW] = {INSN_SCAS, 2},
+    [ZYDIS_MNEMONIC_SCASD] = {INSN_SCAS, 4},
+    [ZYDIS_MNEMONIC_SCASQ] = {INSN_SCAS, 8},
+    [ZYDIS_MNEMONIC_INSB] = {INSN_INS, 1},
+    [ZYDIS_MNEMONIC_INSW] = {INSN_INS, 2},
+    [ZYDIS_MNEMONIC_INSD] = {INSN_INS, 4},
+    [ZYDIS_MNEMONIC_OUTSB] = {INSN_OUTS, 1},
+    [ZYDIS_MNEMONIC_OUTSW] = {INSN_OUTS, 2},
     [ZYDIS_MNEMONIC_OUTSD] = {INSN_OUTS, 4},
+    [ZYDIS_MNEMONIC_XLAT] = {INSN_XLAT, 1},
+    [ZYDIS_MNEMONIC_ROL] = {INSN_ROL, 0},
+    [ZYDIS_MNEMONIC_ROR] = {INSN_ROR, 0},
+    [ZYDIS_MNEMONIC_RCL] = {INSN_RCL, 0},
+    [ZYDIS_MNEMONIC_RCR] = {INSN_RCR, 0},
+    [ZYDIS_MNEMONIC_SHL] = {INSN_SHL, 0},
+    [ZYDIS_MNEMONIC_SHR] = {INSN_SHR, 0},
+    [ZYDIS_MNEMONIC_SAR] = {INSN_SAR, 0},
+    [ZYDIS_MNEMONIC_SHLD] = {INSN_SHLD, 0},
+    [ZYDIS_MNEMONIC_SHRD] = {INSN_SHRD, 0},
+    [ZYDIS_MNEMONIC_MOVBE] = {INSN_MOVBE, 0},
+    [ZYDIS_MNEMONIC_PUSH] = {INSN_PUSH, 0},
+    [ZYDIS_MNEMONIC_POP] = {INSN_POP, 0},
+    [ZYDIS_MNEMONIC_CALL] = {INSN_CALL, 0},
+    [ZYDIS_MNEMONIC_JMP] = {INSN_JMP, 0},
+    [ZYDIS_MNEMONIC_CMPXCHG8B] = {INSN_CMPXCHG8B, 0},
+    [ZYDIS_MNEMONIC_CMPXCHG16B] = {INSN_CMPXCHG8B, 0},
+    [ZYDIS_MNEMONIC_MOVAPS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVAPS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVUPS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVUPS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVAPD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVAPD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVUPD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVUPD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVDQA] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVDQA] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVDQU] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVDQU] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVNTPS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVNTPS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVNTPD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVNTPD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVNTDQ] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVNTDQ] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVNTDQA] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVNTDQA] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_LDDQU] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VLDDQU] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVQ] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVQ] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVSS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVSS] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_VMOVSD] = {INSN_VECTOR, 0},
 };
 
 // Runs of general registers in Zydis's numbering.
@@ -84,6 +155,20 @@ static struct insn_operand register_operand(ZydisRegister value)
     return (struct insn_operand){.kind = INSN_OPERAND_OTHER};
 }
 
+static struct insn_operand vector_operand(ZydisRegister value)
+{
+    bool wide = value >= ZYDIS_REGISTER_YMM0;
+    ZydisRegister first = wide ? ZYDIS_REGISTER_YMM0 : ZYDIS_REGISTER_XMM0;
+    return (struct insn_operand){
+        .kind = INSN_OPERAND_VECTOR, .size = wide ? 32 : 16, .reg = (u8)(value - first)};
+}
+
+static bool is_vector(ZydisRegister value)
+{
+    return (value >= ZYDIS_REGISTER_XMM0 && value <= ZYDIS_REGISTER_XMM15) ||
+           (value >= ZYDIS_REGISTER_YMM0 && value <= ZYDIS_REGISTER_YMM15);
+}
+
 // A register that is part of an address.
 static u8 address_register(ZydisRegister value)
 {
@@ -115,7 +200,8 @@ static struct insn_operand operand(struct insn *insn, const ZydisDecodedOperand 
     struct insn_operand o = {.kind = INSN_OPERAND_OTHER, .size = (u8)(from->size / 8)};
     switch (from->type) {
     case ZYDIS_OPERAND_TYPE_REGISTER:
-        return register_operand(from->reg.value);
+        return is_vector(from->reg.value) ? vector_operand(from->reg.value)
+                                          : register_operand(from->reg.value);
     case ZYDIS_OPERAND_TYPE_MEMORY:
         if (from->mem.type == ZYDIS_MEMOP_TYPE_MEM) {
             memory_operand(insn, &from->mem);
@@ -131,9 +217,10 @@ static struct insn_operand operand(struct insn *insn, const ZydisDecodedOperand 
     }
 }
 
-static u8 prefixes(ZydisInstructionAttributes attributes)
+static u8 prefixes(const ZydisDecodedInstruction *z)
 {
-    u8 p = 0;
+    ZydisInstructionAttributes attributes = z->attributes;
+    u8 p = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? INSN_VEX : 0;
     if (attributes & ZYDIS_ATTRIB_HAS_LOCK)
         p |= INSN_LOCK;
     if (attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
@@ -143,30 +230,58 @@ static u8 prefixes(ZydisInstructionAttributes attributes)
     return p;
 }
 
-// The only thing that a string instruction's operands leave open is the source's segment.
+// The only thing that the operands of a string instruction and of XLAT leave open is the source's
+// segment.
 static void string_segment(struct insn *insn, const ZydisDecodedOperand *operands, unsigned count)
 {
-    const u8 rsi = 6;
+    const u8 rbx = 3, rsi = 6;
     insn->segment = segment_number(ZYDIS_REGISTER_DS);
-    for (unsigned i = 0; i < count; i++)
-        if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-            address_register(operands[i].mem.base) == rsi)
+    for (unsigned i = 0; i < count; i++) {
+        u8 base = address_register(operands[i].mem.base);
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY && (base == rsi || base == rbx))
             insn->segment = segment_number(operands[i].mem.segment);
+    }
 }
 
-static bool plain(const struct insn_operand *o)
+// Bytes of the longest operand in memory that is not INSN_OTHER.
+static unsigned size_max(unsigned op)
 {
-    return o->kind != INSN_OPERAND_OTHER &&
-           (o->kind != INSN_OPERAND_MEMORY ||
-            (o->size && o->size <= 8 && !(o->size & (o->size - 1))));
+    return op == INSN_VECTOR ? 32 : op == INSN_CMPXCHG8B ? 16 : 8;
+}
+
+static bool plain(const struct insn_operand *o, unsigned op)
+{
+    switch (o->kind) {
+    case INSN_OPERAND_MEMORY:
+        return o->size && o->size <= size_max(op) && !(o->size & (o->size - 1));
+    case INSN_OPERAND_VECTOR:
+        return op == INSN_VECTOR;
+    default:
+        return o->kind != INSN_OPERAND_OTHER;
+    }
 }
 
 // The forms that INSN_OTHER leaves: one operand is in memory, and no operand is of another kind or
-// size.
+// size. MOVD and MOVQ between memory and a general or MMX register are not of them.
 static bool one_in_memory(const struct insn *insn)
 {
     bool to = insn->to.kind == INSN_OPERAND_MEMORY, from = insn->from.kind == INSN_OPERAND_MEMORY;
-    return to != from && plain(&insn->to) && plain(&insn->from);
+    unsigned other = to ? insn->from.kind : insn->to.kind;
+    return to != from && plain(&insn->to, insn->op) && plain(&insn->from, insn->op) &&
+           (insn->op != INSN_VECTOR || other == INSN_OPERAND_VECTOR);
+}
+
+static bool is_far(const ZydisDecodedInstruction *z)
+{
+    return z->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+}
+
+static void third_operand(struct insn *insn, const ZydisDecodedOperand *third)
+{
+    if (third->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+        insn->immediate = third->imm.value.u;
+    else
+        insn->count_in_cl = true;
 }
 
 bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct insn *insn)
@@ -182,9 +297,13 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
         return false;
 
     const struct operation *operation = &operations[z.mnemonic];
+    static const struct operation scalar = {INSN_VECTOR, 0};
+    // MOVSD and CMPSD are also names of vector instructions.
+    if (operation->size && z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+        operation = z.mnemonic == ZYDIS_MNEMONIC_MOVSD ? &scalar : &operations[0];
     *insn = (struct insn){.op = operation->op,
                           .length = z.length,
-                          .prefixes = prefixes(z.attributes),
+                          .prefixes = prefixes(&z),
                           .mode_bits = (u8)mode_bits,
                           .operand_size = operation->size,
                           .address_size = (u8)(z.address_width / 8),
@@ -192,9 +311,6 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
                           .index = INSN_REG_NONE,
                           .scale = 1};
     if (operation->size) {
-        // MOVSD and CMPSD are also names of vector instructions.
-        if (z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
-            insn->op = INSN_OTHER;
         string_segment(insn, operands, z.operand_count);
         return true;
     }
@@ -202,8 +318,10 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
         insn->to = operand(insn, &operands[0]);
     if (z.operand_count_visible > 1)
         insn->from = operand(insn, &operands[1]);
+    if (z.operand_count_visible > 2)
+        third_operand(insn, &operands[2]);
     insn->operand_size = insn->to.size;
-    if (!one_in_memory(insn))
+    if (!one_in_memory(insn) || is_far(&z))
         insn->op = INSN_OTHER;
     return true;
 }

@@ -9,8 +9,8 @@
 #define INSN_LENGTH_MAX 15
 
 // What accesses memory in a way that the emulator can perform: one operand in memory of 1, 2, 4 or
-// 8 bytes and, if there is another, a general register or an immediate; or a string instruction.
-// All the rest is INSN_OTHER.
+// 8 bytes (two instructions take more) and, if there is another, a general register or an
+// immediate; or a string instruction. All the rest is INSN_OTHER.
 enum insn_op {
     INSN_OTHER,
     INSN_MOV, // also MOVNTI
@@ -43,6 +43,23 @@ enum insn_op {
     INSN_SCAS,
     INSN_INS,
     INSN_OUTS,
+    INSN_XLAT,
+    INSN_ROL,
+    INSN_ROR,
+    INSN_RCL,
+    INSN_RCR,
+    INSN_SHL,
+    INSN_SHR,
+    INSN_SAR,
+    INSN_SHLD,
+    INSN_SHRD,
+    INSN_MOVBE,
+    INSN_PUSH,
+    INSN_POP,
+    INSN_CALL, // near
+    INSN_JMP,
+    INSN_CMPXCHG8B, // also CMPXCHG16B
+    INSN_VECTOR,    // moves between memory and the low bytes of a vector register
     INSN_OP_COUNT
 };
 
@@ -51,13 +68,14 @@ enum insn_operand_kind {
     INSN_OPERAND_REGISTER, // a general register, or a part of one
     INSN_OPERAND_MEMORY,   // the one that insn.base, .index, ... describe
     INSN_OPERAND_IMMEDIATE,
-    INSN_OPERAND_OTHER, // a segment, control, vector, ... register
+    INSN_OPERAND_VECTOR, // XMM or YMM
+    INSN_OPERAND_OTHER,  // a segment, control, ... register
 };
 
 struct insn_operand {
     u8 kind;   // enum insn_operand_kind
     u8 size;   // bytes
-    u8 reg;    // general register in hardware order
+    u8 reg;    // general or vector register in hardware order
     bool high; // AH, CH, DH, BH: bits 15:8 of registers 0 to 3
 };
 
@@ -65,7 +83,7 @@ struct insn_operand {
 #define INSN_REG_NONE 16
 #define INSN_REG_RIP  17 // of the next instruction
 
-enum insn_prefix { INSN_LOCK = 1, INSN_REP = 2, INSN_REPNE = 4 }; // REP is also REPE
+enum insn_prefix { INSN_LOCK = 1, INSN_REP = 2, INSN_REPNE = 4, INSN_VEX = 8 }; // REP is also REPE
 
 struct insn {
     u8 op; // enum insn_op
@@ -78,6 +96,7 @@ struct insn {
     u8 base, index;               // general register, INSN_REG_NONE or INSN_REG_RIP
     u8 scale;                     // 1, 2, 4, 8
     struct insn_operand to, from; // the first two operands as written; of string instructions, none
+    bool count_in_cl;             // of SHLD and SHRD, else it is `immediate`
     s64 displacement;
     u64 immediate; // sign-extended
 };

@@ -24,7 +24,6 @@
 #define DR6_BT      BIT(15)
 #define STACK_WORDS 256
 #define EFLAGS_INIT 2
-#define RESULT(x)   u32 x
 #define MAGIC       0x1111
 
 struct tss {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a guest may do that the CPU leaves to Plinth's software: hardware task switches."""
+"""What a guest may do that the CPU leaves to Plinth's software: hardware task switches, instructions on devices."""
 
 from emulator import Machine
 from scenario import PROMPT, Image, scenario
@@ -8,10 +8,13 @@ INI = """
 [vm tasks]
 kernel = \\guests\\tasks
 memory = 16M
+[vm forms]
+kernel = \\guests\\forms
+memory = 16M
 """
 
-FILES = {"guests/tasks": "build/guests/tasks.bin"}
-GUESTS = ("tasks",)
+FILES = {"guests/tasks": "build/guests/tasks.bin", "guests/forms": "build/guests/forms.bin"}
+GUESTS = ("tasks", "forms")
 
 
 @scenario("tasks", Machine("", emulator="bochs", model="tigerlake"), Image(INI, FILES))

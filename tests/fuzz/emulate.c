@@ -8,6 +8,8 @@
 #include "vmm/emulate_fetch.c"
 #include "vmm/emulate_memory.c"
 #include "vmm/emulate_string.c"
+#include "vmm/emulate_stack.c"
+#include "vmm/emulate_wide.c"
 #include "vmm/emulate.c"
 #include "tests/unit/fake_guest.h"
 

@@ -7,6 +7,7 @@
 #include "vmm/vm.h"
 #include "vmm/vm_io.h"
 #include "arch/x86_64/regs.h"
+#include "arch/x86_64/vector.h"
 
 #define RAM_SIZE  0x100000ull
 #define CODE      0x8000ull
@@ -127,11 +128,32 @@ static void fake_segment_write(struct vcpu *v, enum vcpu_segment which,
     segments[which] = *segment;
 }
 
+static void fake_skip(struct vcpu *v, u64 rip)
+{
+    (void)v;
+    regs[REG_RIP] = rip;
+}
+
 static const struct cpu_ops fake_ops = {.name = "fake",
                                         .reg_read = fake_reg_read,
                                         .reg_write = fake_reg_write,
                                         .segment_read = fake_segment_read,
-                                        .segment_write = fake_segment_write};
+                                        .segment_write = fake_segment_write,
+                                        .skip = fake_skip};
+
+static u8 vectors[16][VECTOR_BYTES_MAX];
+
+void vector_read(unsigned number, void *to, enum vector_form form)
+{
+    memcpy(to, vectors[number], form == VECTOR_VEX_256 ? 32 : 16);
+}
+
+void vector_write(unsigned number, const void *from, enum vector_form form)
+{
+    if (form == VECTOR_VEX_128)
+        memset(vectors[number], 0, sizeof(vectors[number]));
+    memcpy(vectors[number], from, form == VECTOR_VEX_256 ? 32 : 16);
+}
 
 static void put64(gpa_t at, u64 value)
 {

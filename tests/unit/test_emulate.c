@@ -11,6 +11,8 @@
 #include "vmm/emulate_fetch.c"
 #include "vmm/emulate_memory.c"
 #include "vmm/emulate_string.c"
+#include "vmm/emulate_stack.c"
+#include "vmm/emulate_wide.c"
 #include "vmm/emulate.c"
 #include "tests/unit/fake_guest.h"
 
@@ -610,9 +612,163 @@ TEST(what_cannot_be_emulated_stops_the_vm)
 {
     fake_guest_reset();
     vcpu.gpr[GPR_RDI] = DEVICE;
-    CHECK_EQ(EMULATE("\x0f\x28\x07", DEVICE, R), ACTION_STOP);
-    CHECK_STR(killed, "cannot emulate: movaps xmm0, [rdi] at 0x8000, on device address 0x10000000");
+    CHECK_EQ(EMULATE("\x0f\x58\x07", DEVICE, R), ACTION_STOP);
+    CHECK_STR(killed, "cannot emulate: addps xmm0, [rdi] at 0x8000, on device address 0x10000000");
     CHECK_EQ(EMULATE("\x0f\xff\xff", DEVICE, R), ACTION_STOP);
+}
+
+TEST(shifts_as_the_cpu_does_them)
+{
+    const u64 defined = RFLAGS_CF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_PF;
+    fake_guest_reset();
+    for (unsigned k = 0; k < 8; k++) { // rol ror rcl rcr shl shr shl sar
+        if (k == 6)
+            continue;
+        compare_cpu("", 0, "\xd0", 1, k, 0, RW, defined | RFLAGS_OF);
+        compare_cpu("", 0, "\xc0", 1, k, 1, RW, k < 4 ? defined : defined & ~RFLAGS_CF);
+        for (unsigned s = 0; s < 3; s++) {
+            u64 flags = s == 1 && k >= 4 ? defined & ~RFLAGS_CF : defined; // count beyond 16 bits
+            compare_cpu(sizes[s].prefix, sizes[s].length, "\xd1", 1, k, 0, RW, defined | RFLAGS_OF);
+            compare_cpu(sizes[s].prefix, sizes[s].length, "\xc1", 1, k, 1, RW, flags);
+            compare_cpu(sizes[s].prefix, sizes[s].length, "\xd3", 1, k, 0, RW, flags);
+        }
+    }
+    for (unsigned s = 0; s < 3; s += 2) {
+        compare_cpu(sizes[s].prefix, sizes[s].length, "\x0f\xa4", 2, 3, 1, RW, defined);
+        compare_cpu(sizes[s].prefix, sizes[s].length, "\x0f\xa5", 2, 3, 0, RW, defined);
+        compare_cpu(sizes[s].prefix, sizes[s].length, "\x0f\xac", 2, 2, 1, RW, defined);
+        compare_cpu(sizes[s].prefix, sizes[s].length, "\x0f\xad", 2, 0, 0, RW, defined);
+    }
+}
+
+TEST(movbe_and_cmpxchg8b_as_the_cpu_does_them)
+{
+    fake_guest_reset();
+    for (unsigned s = 0; s < 3; s++) {
+        compare_cpu(sizes[s].prefix, sizes[s].length, "\x0f\x38\xf0", 3, 1, 0, R, ALL_FLAGS);
+        compare_cpu(sizes[s].prefix, sizes[s].length, "\x0f\x38\xf1", 3, 1, 0, W, ALL_FLAGS);
+    }
+    compare_cpu("", 0, "\x0f\xc7", 2, 1, 0, RW, ALL_FLAGS);
+    compare_cpu("\xf0\x48", 2, "\x0f\xc7", 2, 1, 0, RW, ALL_FLAGS);
+}
+
+TEST(cmpxchg16b_of_what_is_there)
+{
+    fake_guest_reset();
+    memset(device, 0x11, 16);
+    vcpu.gpr[GPR_RAX] = vcpu.gpr[GPR_RDX] = 0x1111111111111111;
+    vcpu.gpr[GPR_RBX] = 0x2222222222222222;
+    vcpu.gpr[GPR_RCX] = 0x3333333333333333;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xf0\x48\x0f\xc7\x0f", DEVICE, RW), ACTION_NEXT);
+    CHECK(regs[REG_RFLAGS] & RFLAGS_ZF);
+    CHECK(device[0] == 0x22 && device[7] == 0x22 && device[8] == 0x33 && device[15] == 0x33);
+    CHECK_EQ(device[16], 0);
+    CHECK_EQ(EMULATE("\xf0\x48\x0f\xc7\x0f", DEVICE, RW), ACTION_NEXT);
+    CHECK(!(regs[REG_RFLAGS] & RFLAGS_ZF));
+    CHECK_EQ(vcpu.gpr[GPR_RDX], 0x3333333333333333);
+    vcpu.gpr[GPR_RDI] = DEVICE + 8;
+    CHECK_EQ(EMULATE("\xf0\x48\x0f\xc7\x0f", DEVICE + 8, RW), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_GP);
+    memset(device, 0x11, 8);
+    vcpu.gpr[GPR_RAX] = vcpu.gpr[GPR_RDX] = ~0ull << 32 | 0x11111111;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\x0f\xc7\x0f", DEVICE, RW), ACTION_NEXT); // 8 bytes
+    CHECK(device[3] == 0x22 && device[4] == 0x33 && device[8] == 0x33);
+}
+
+TEST(push_and_pop_of_an_operand)
+{
+    fake_guest_reset();
+    regs[REG_RSP] = 0x20008;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    memset(device, 0x44, 8);
+    CHECK_EQ(EMULATE("\xff\x37", DEVICE, R), ACTION_NEXT); // push qword [rdi]
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+    CHECK(ram[0x20000] == 0x44 && ram[0x20007] == 0x44);
+    ram[0x20000] = 0x55;
+    CHECK_EQ(EMULATE("\x8f\x47\x10", DEVICE + 0x10, W), ACTION_NEXT); // pop qword [rdi + 16]
+    CHECK_EQ(regs[REG_RSP], 0x20008);
+    CHECK(device[0x10] == 0x55 && device[0x17] == 0x44);
+    regs[REG_RSP] = DEVICE - 8; // pop qword [rsp]: where RSP is afterwards
+    put64(PAGES + 0x1000, 0 | PTE_FLAGS | PTE_BIG);
+    CHECK_EQ(EMULATE("\x66\x8f\x04\x24", DEVICE, W), ACTION_NEXT);
+    CHECK_EQ(regs[REG_RSP], DEVICE - 6);
+    regs[REG_RSP] = 0x8000000000000000ull + 4;
+    CHECK_EQ(EMULATE("\xff\x37", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_SS);
+    CHECK_EQ(regs[REG_RSP], 0x8000000000000000ull + 4);
+}
+
+TEST(branches_through_an_operand)
+{
+    u64 target = 0x123456;
+    fake_guest_reset();
+    memcpy(device, &target, 8);
+    regs[REG_RSP] = 0x20008;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xff\x17", DEVICE, R), ACTION_RETRY); // call [rdi]
+    CHECK_EQ(regs[REG_RIP], target);
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+    CHECK_EQ(ram[0x20000], (CODE + 2) & 0xff);
+    CHECK_EQ(ram[0x20001], CODE >> 8);
+    regs[REG_RIP] = 0;
+    CHECK_EQ(EMULATE("\xff\x27", DEVICE, R), ACTION_RETRY); // jmp [rdi]
+    CHECK_EQ(regs[REG_RIP], target);
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+    device[7] = 0x80;
+    CHECK_EQ(EMULATE("\xff\x17", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_GP);
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+    CHECK_EQ(EMULATE("\xff\x1f", DEVICE, R), ACTION_STOP); // far
+}
+
+TEST(xlat)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RBX] = DEVICE;
+    vcpu.gpr[GPR_RAX] = 0x1120;
+    device[0x20] = 0x99;
+    CHECK_EQ(EMULATE("\xd7", DEVICE + 0x20, R), ACTION_NEXT);
+    CHECK_EQ(vcpu.gpr[GPR_RAX], 0x1199);
+    segments[SEG_FS].base = 0x100;
+    device[0x120 + 0x79] = 0x31;
+    CHECK_EQ(EMULATE("\x64\xd7", DEVICE + 0x199, R), ACTION_NEXT); // fs:
+    CHECK_EQ(vcpu.gpr[GPR_RAX], 0x1131);
+}
+
+TEST(vector_moves)
+{
+    fake_guest_reset();
+    vcpu.xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    for (unsigned i = 0; i < 64; i++)
+        device[i] = (u8)(i + 1);
+    memset(vectors, 0xee, sizeof(vectors));
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\x0f\x28\x0f", DEVICE, R), ACTION_NEXT); // movaps xmm1, [rdi]
+    CHECK(memcmp(vectors[1], device, 16) == 0 && vectors[1][16] == 0xee);
+    CHECK_EQ(EMULATE("\x66\x44\x0f\x6e\x0f", DEVICE, R), ACTION_NEXT); // movd xmm9, [rdi]
+    CHECK(vectors[9][3] == 4 && vectors[9][4] == 0 && vectors[9][15] == 0 &&
+          vectors[9][16] == 0xee);
+    CHECK_EQ(EMULATE("\xf2\x0f\x10\x17", DEVICE, R), ACTION_NEXT); // movsd xmm2, [rdi]
+    CHECK(vectors[2][7] == 8 && vectors[2][8] == 0);
+    CHECK_EQ(EMULATE("\xc5\xfa\x6f\x1f", DEVICE, R), ACTION_NEXT); // vmovdqu xmm3, [rdi]
+    CHECK(vectors[3][15] == 16 && vectors[3][16] == 0);
+    CHECK_EQ(EMULATE("\xc5\xfe\x6f\x27", DEVICE, R), ACTION_NEXT); // vmovdqu ymm4, [rdi]
+    CHECK(memcmp(vectors[4], device, 32) == 0);
+    CHECK_EQ(EMULATE("\xc5\xfe\x7f\x67\x40", DEVICE + 0x40, W),
+             ACTION_NEXT); // vmovdqu [rdi + 64], ymm4
+    CHECK(memcmp(device + 0x40, vectors[4], 32) == 0);
+    CHECK_EQ(EMULATE("\x66\x0f\xd6\x8f\x80\x00\x00\x00", DEVICE + 0x80, W),
+             ACTION_NEXT); // movq [], xmm1
+    CHECK(memcmp(device + 0x80, vectors[1], 8) == 0 && device[0x88] == 0);
+    vcpu.gpr[GPR_RDI] = DEVICE + 0xffc; // the end of the device: half of it elsewhere
+    CHECK_EQ(EMULATE("\xf3\x0f\x7f\x0f", DEVICE + 0xffc, W), ACTION_NEXT);
+    CHECK(memcmp(device + 0xffc, vectors[1], 4) == 0 && holes > 0);
+    vcpu.xcr0 = XCR0_X87;
+    CHECK_EQ(EMULATE("\xc5\xfe\x6f\x27", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_UD);
+    CHECK_EQ(EMULATE("\x0f\x6f\x07", DEVICE, R), ACTION_STOP); // movq mm0
 }
 
 TEST(page_tables_in_a_hole)

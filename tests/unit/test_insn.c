@@ -111,6 +111,8 @@ TEST(strings)
     CHECK_EQ(i.op, INSN_INS);
     CHECK_EQ(i.operand_size, 1);
     i = DECODE("\xf2\x0f\x10\x00", 64); // movsd xmm0, [rax]: the vector one
+    CHECK_EQ(i.op, INSN_VECTOR);
+    i = DECODE("\xf2\x0f\xc2\x00\x01", 64); // cmpsd xmm0, [rax], 1: no string, nor a move
     CHECK_EQ(i.op, INSN_OTHER);
 }
 
