@@ -1,48 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Kernel files with any header: the loader writes inside of the guest's RAM only, reads inside of
 // the file only, and gives a reason when it refuses.
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/guest_ram.h"
 #include "vmm/lib/format.c"
 #include "vmm/layout.c"
 #include "vmm/guest_image.c"
 #include "vmm/load_linux.c"
 
-#define MEMORY_MAX (32 * MIB)
 #define TAIL_MAX   0x20000
 #define INITRD_MAX 0x100000
-
-static u8 memory[MEMORY_MAX] ALIGNED(4096);
-static u64 memory_size;
-
-static bool is_ram(gpa_t gpa, u64 size)
-{
-    u64 end = gpa < LAYOUT_LOW_SIZE ? LAYOUT_LOW_SIZE : memory_size;
-    return (gpa < LAYOUT_LOW_SIZE || gpa >= LAYOUT_HIGH) && gpa <= end && size <= end - gpa;
-}
-
-void *guest_memory_hva(struct guest_memory *gm UNUSED, gpa_t gpa, u64 *length)
-{
-    CHECK(is_ram(gpa, *length));
-    return memory + gpa;
-}
-
-int guest_memory_write(struct guest_memory *gm UNUSED, gpa_t gpa, const void *from, u64 size)
-{
-    CHECK(is_ram(gpa, size));
-    if (test_failed)
-        abort();
-    memcpy(memory + gpa, from, size);
-    return OK;
-}
-
-int guest_memory_fill(struct guest_memory *gm UNUSED, gpa_t gpa, int byte, u64 size)
-{
-    CHECK(is_ram(gpa, size));
-    if (test_failed)
-        abort();
-    memset(memory + gpa, byte, size);
-    return OK;
-}
 
 // The input: sizes, then the header, then a part of the file that begins anywhere.
 static u8 *make_file(struct fuzz *f, size_t *size)
