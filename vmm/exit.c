@@ -8,6 +8,7 @@
 #include "vmm/emulate.h"
 #include "vmm/msr.h"
 #include "vmm/task_switch.h"
+#include "vmm/thread.h"
 #include "vmm/vm.h"
 #include "vmm/vm_io.h"
 #include "arch/x86_64/asm.h"
@@ -110,9 +111,11 @@ static enum exit_action exit_hlt(struct vcpu *vcpu, struct vm_exit *exit)
     return ACTION_NEXT;
 }
 
+// It waits in a loop, for another vCPU that does not run perhaps.
 static enum exit_action exit_pause(struct vcpu *vcpu, struct vm_exit *exit)
 {
     (void)exit;
+    thread_give_way();
     vcpu->run_until = 0;
     return ACTION_NEXT;
 }

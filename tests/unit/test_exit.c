@@ -38,6 +38,13 @@ static void fake_segment_read(struct vcpu *v, enum vcpu_segment which, struct se
     *segment = segments[which];
 }
 
+static unsigned gave_way;
+
+void thread_give_way(void)
+{
+    gave_way++;
+}
+
 static void fake_want_nmi_window(struct vcpu *v, bool on)
 {
     (void)v;
@@ -261,7 +268,9 @@ TEST(what_ended_the_run_from_outside_makes_the_loop_look_around)
     CHECK(dispatch(EXIT_TIMER) == ACTION_RETRY);
     CHECK_EQ(vcpu.run_until, 0);
     vcpu.run_until = 99;
+    CHECK_EQ(gave_way, 0);
     CHECK(dispatch(EXIT_PAUSE) == ACTION_NEXT);
+    CHECK_EQ(gave_way, 1);
     CHECK_EQ(vcpu.run_until, 0);
     CHECK_EQ(vcpu.requests, 0);
 }

@@ -57,6 +57,8 @@
     X(ENTRY_EXCEPTION_ERROR_CODE, 0x4018)                                                          \
     X(ENTRY_INSTRUCTION_LENGTH, 0x401a)                                                            \
     X(SECONDARY_PROCESSOR_CONTROLS, 0x401e)                                                        \
+    X(PLE_GAP, 0x4020)                                                                             \
+    X(PLE_WINDOW, 0x4022)                                                                          \
     X(INSTRUCTION_ERROR, 0x4400)                                                                   \
     X(EXIT_REASON, 0x4402)                                                                         \
     X(EXIT_INTERRUPTION_INFO, 0x4404)                                                              \
@@ -165,6 +167,7 @@ enum vmcs_field {
 #define PROC2_ENABLE_VPID        BIT(5)
 #define PROC2_WBINVD_EXITING     BIT(6)
 #define PROC2_UNRESTRICTED_GUEST BIT(7)
+#define PROC2_PAUSE_LOOP_EXITING BIT(10)
 #define PROC2_ENABLE_INVPCID     BIT(12)
 #define PROC2_ENCLS_EXITING      BIT(15)
 #define PROC2_ENABLE_XSAVES      BIT(20)

@@ -48,11 +48,21 @@ void vmcs_write_eptp(struct vmx_vcpu *v)
     vmwrite(VMCS_EPT_POINTER, eptp);
 }
 
+// "PAUSE-Loop Exiting": PAUSEs no farther apart than the gap are one loop, which exits once it
+// lasts for the window. A guest's lock that is free soon is waited for; one whose owner is not
+// running costs little of the slice. In TSC ticks.
+#define PAUSE_LOOP_GAP    128
+#define PAUSE_LOOP_WINDOW 4096
+
 // Fields that exist only where the CPU has their control.
 static void optional_controls_write(const struct vmx_vcpu *v, u32 proc2)
 {
     if (proc2 & PROC2_ENABLE_VPID)
         vmwrite(VMCS_VIRTUAL_PROCESSOR_ID, v->vpid);
+    if (proc2 & PROC2_PAUSE_LOOP_EXITING) {
+        vmwrite(VMCS_PLE_GAP, PAUSE_LOOP_GAP);
+        vmwrite(VMCS_PLE_WINDOW, PAUSE_LOOP_WINDOW);
+    }
     if (proc2 & PROC2_ENABLE_XSAVES)
         vmwrite(VMCS_XSS_EXITING_BITMAP, 0);
     if (proc2 & PROC2_ENCLS_EXITING)
