@@ -118,6 +118,13 @@ static void print_threads(void)
                    (unsigned long long)views[i].cycles);
 }
 
+// Another CPU may wake up meanwhile: then the figure is off by that one sleep, for a moment.
+static u64 idle_cycles(const struct percpu *cpu)
+{
+    u64 since = __atomic_load_n(&cpu->idle_since, __ATOMIC_RELAXED);
+    return cpu->idle_cycles + (since ? rdtsc() - since : 0);
+}
+
 static void print_cpus(void)
 {
     u64 elapsed = MAX(rdtsc() - tsc_boot, 1ull);
@@ -127,7 +134,7 @@ static void print_cpus(void)
         const struct percpu *cpu = &percpus[i];
         host_print("%4u %8u %-8s %-6s %5llu%% %14llu\n", cpu->index, cpu->apic_id,
                    cpu->online ? "online" : "offline", cpu->engine_on ? "on" : "off",
-                   (unsigned long long)mul_div(MIN(cpu->idle_cycles, elapsed), 100, elapsed),
+                   (unsigned long long)mul_div(MIN(idle_cycles(cpu), elapsed), 100, elapsed),
                    (unsigned long long)cpu->interrupts);
     }
 }

@@ -348,10 +348,11 @@ NORETURN void thread_idle_loop(void)
         }
         if (take_over(cpu->index))
             continue;
-        u64 before = rdtsc();
+        cpu->idle_since = rdtsc();
         apic_timer_arm(q->first_wake);
         interrupts_wait();
-        cpu->idle_cycles += rdtsc() - before;
+        cpu->idle_cycles += rdtsc() - cpu->idle_since;
+        cpu->idle_since = 0;
     }
 }
 

@@ -21,9 +21,10 @@ struct percpu {
     struct vcpu *loaded; // whose machine state (FPU, MSRs, VMCS) is in the CPU now
     u64 timer_deadline;  // TSC value the local APIC timer is armed for; ~0: not armed
     u64 interrupts;      // taken on this CPU
-    u64 idle_cycles;
-    void *arch;   // gdt, tss, stacks: arch/x86_64/cpu.c
-    void *engine; // the engine's own, e.g. the VMXON region
+    u64 idle_cycles;     // halted, up to the last wake-up
+    u64 idle_since;      // TSC when it halted; 0: it does not
+    void *arch;          // gdt, tss, stacks: arch/x86_64/cpu.c
+    void *engine;        // the engine's own, e.g. the VMXON region
 };
 
 #define CPU_MAX 64
