@@ -59,9 +59,13 @@ static const struct line_edit_ops edit_ops = {write_output, candidate};
 static bool read_line(void)
 {
     enum line_edit_result result = LINE_EDIT_MORE;
-    line_edit_start(&edit, PROMPT);
+    // Before the prompt: a log line of another CPU that falls between the two would stand behind
+    // the prompt.
     host_console_set_mode(HOST_CONSOLE_LINE);
+    line_edit_start(&edit, PROMPT);
     while (result == LINE_EDIT_MORE) {
+        if (host_console_take_redraw())
+            line_edit_redraw(&edit);
         int byte = host_console_read_until(~0ull);
         if (host_console_take_redraw())
             line_edit_redraw(&edit);
