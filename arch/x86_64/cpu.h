@@ -31,7 +31,6 @@ struct trap_frame {
 #define HOST_VECTOR_WAKE                                                                           \
     0xf1 // another CPU asks for a look at the run queue, or at a vCPU's requests
 #define HOST_VECTOR_PANIC    0xf2
-#define HOST_VECTOR_FLUSH    0xf3 // reserved for remote TLB invalidation
 #define HOST_VECTOR_DEVICE   0x40 // first of HOST_VECTOR_DEVICES for drivers
 #define HOST_VECTOR_DEVICES  32
 #define HOST_VECTOR_SPURIOUS 0xff
