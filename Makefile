@@ -17,12 +17,14 @@ $(B)/setup.mk: tests/packages tests/setup
 	@tests/setup
 	@touch $@
 
+# -Os: most of the core runs once; what runs at every exit is HOT_SOURCES, below.
 # -mgeneral-regs-only: the guest's FPU state stays in the CPU while the core runs.
+# -ffunction-sections, -fdata-sections: the linker leaves out what nobody uses.
 # -mno-red-zone: traps come on the same stack.  -fno-omit-frame-pointer: backtraces.
 # -mcmodel=kernel: the core is linked into the top 2 GiB.
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Werror
-CORE_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone \
-    -mgeneral-regs-only -fno-omit-frame-pointer -fno-stack-protector -fno-asynchronous-unwind-tables \
+CORE_CFLAGS := -std=gnu17 -Os -g -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone \
+    -mgeneral-regs-only -ffunction-sections -fdata-sections -fno-omit-frame-pointer -fno-stack-protector -fno-asynchronous-unwind-tables \
     -fcf-protection=none -ffile-prefix-map=$(CURDIR)=. -I. $(WARN)
 
 LIB_SOURCES := vmm/lib/memory.c vmm/lib/string.c vmm/lib/format.c vmm/lib/parse.c vmm/lib/error.c vmm/lib/log.c \
@@ -48,12 +50,21 @@ CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $
     $(VMM_SOURCES) $(VMX_SOURCES)
 CORE_OBJECTS := $(patsubst %,$(B)/core/%.o,$(basename $(CORE_SOURCES)))
 
+# Compiled for speed: the way from a guest's exit back into the guest, and what it calls on the way.
+HOT_SOURCES := $(addprefix arch/x86_64/vmx/, run.c decode.c event.c state.c vcpu.c control_registers.c) \
+    vmm/lib/memory.c arch/x86_64/apic.c arch/x86_64/page_table.c arch/x86_64/insn.c mm/frame.c mm/guest_memory.c \
+    io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/serial.c \
+    $(addprefix vmm/, run.c exit.c vcpu.c vm_io.c control_registers.c cpuid.c msr.c run_queue.c thread.c emulate.c \
+    emulate_fetch.c emulate_memory.c emulate_string.c alu.c guest_walk.c)
+HOT_OBJECTS := $(HOT_SOURCES:%.c=$(B)/core/%.o)
+$(HOT_OBJECTS): CORE_CFLAGS += -O2
+
 UNIT_TESTS := $(patsubst tests/unit/test_%.c,$(B)/unit/test_%,$(wildcard tests/unit/test_*.c))
 UNIT_CFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. -Wall -Wextra \
     -Wno-unused-function -Werror
 
 # Instruction decoder: Debian's source package, compiled with our flags but its own warnings, for size: its tables are
-# what counts, and half of the largest one is left out. The unit tests have objects of their own, for the host.
+# what counts, and most of the largest one is left out. The unit tests have objects of their own, for the host.
 ZYDIS_DIR := $(B)/src/zydis
 ZYDIS_NAMES := Decoder DecoderData Formatter FormatterATT FormatterBase FormatterBuffer FormatterIntel \
     Mnemonic Register SharedData String Utils
@@ -75,7 +86,7 @@ $(ZYDIS_PRUNED): arch/x86_64/zydis-prune $(ZYDIS_HEADER)
 $(ZYDIS_OBJECTS): $(B)/zydis/%.o: $(ZYDIS_PRUNED)
 	@mkdir -p $(@D)
 	@echo '  CC      $@'
-	@$(CC) $(filter-out $(WARN) -O2,$(CORE_CFLAGS)) -Os $(ZYDIS_FLAGS) $(ZYDIS_INCLUDES) -c $(ZYDIS_DIR)/src/$*.c -o $@
+	@$(CC) $(filter-out $(WARN),$(CORE_CFLAGS)) $(ZYDIS_FLAGS) $(ZYDIS_INCLUDES) -c $(ZYDIS_DIR)/src/$*.c -o $@
 
 $(ZYDIS_HOST_OBJECTS): $(B)/zydis-host/%.o: $(ZYDIS_PRUNED)
 	@mkdir -p $(@D)
@@ -159,7 +170,7 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
 TEST_GUESTS := bench hostile tasks forms devices
 CHECK_GUESTS := sensitive exceptions cpu paging apic xstate
-GUEST_CFLAGS := $(filter-out -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS))
+GUEST_CFLAGS := $(filter-out -Os -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS)) -O2
 GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o
 CHECK_LIB := $(GUEST_LIB) $(B)/guests/lib/check.o
 TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin) $(CHECK_GUESTS:%=$(B)/guests/%.bin)
@@ -194,7 +205,7 @@ $(foreach guest,$(CHECK_GUESTS),$(eval $(call test_guest_rule,$(guest),$(CHECK_L
 LIBGCC := $(shell $(CC) -print-libgcc-file-name)
 $(B)/core.elf.debug: $(CORE_OBJECTS) arch/x86_64/core.ld
 	@echo '  LD      $@'
-	@ld -T arch/x86_64/core.ld -nostdlib -static -z noexecstack -z max-page-size=4096 $(CORE_OBJECTS) $(LIBGCC) -o $@
+	@ld -T arch/x86_64/core.ld -nostdlib -static --gc-sections -z noexecstack -z max-page-size=4096 $(CORE_OBJECTS) $(LIBGCC) -o $@
 
 $(B)/core.elf: $(B)/core.elf.debug
 	@echo '  OBJCOPY $@'
