@@ -94,7 +94,7 @@ static void load_segments(struct vcpu *vcpu, const struct segment *code)
 
 static void enter_protected(struct vcpu *vcpu, const struct guest_entry *entry)
 {
-    const struct segment code = {BOOT_CS_32, ACCESS_CODE_32, LIMIT_4G, 0};
+    const struct segment code = {BOOT_CS, ACCESS_CODE_32, LIMIT_4G, 0};
     vcpu->ops->reg_write(vcpu, REG_CR0, CR0_PE | CR0_ET);
     load_segments(vcpu, &code);
     vcpu->ops->reg_write(vcpu, REG_RIP, entry->rip);
@@ -103,7 +103,7 @@ static void enter_protected(struct vcpu *vcpu, const struct guest_entry *entry)
 static void enter_long(struct vcpu *vcpu, const struct guest_entry *entry)
 {
     const struct cpu_ops *ops = vcpu->ops;
-    const struct segment code = {BOOT_CS_64, ACCESS_CODE_64, LIMIT_4G, 0};
+    const struct segment code = {BOOT_CS, ACCESS_CODE_64, LIMIT_4G, 0};
     ops->reg_write(vcpu, REG_CR4, CR4_PAE);
     ops->reg_write(vcpu, REG_CR3, BOOT_PML4);
     ops->reg_write(vcpu, REG_EFER, EFER_LME);

@@ -18,13 +18,20 @@ int guest_image_refuse(const struct guest_image *image, int error, const char *f
     return error;
 }
 
-// By selector: BOOT_CS_32 and BOOT_CS_64 are code, BOOT_DS is data, all of them flat.
-static const u64 boot_gdt[] = {0, 0x00cf9b000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff};
-assert_static(sizeof(boot_gdt) == BOOT_GDT_LIMIT + 1);
+// Flat segments.
+#define DESCRIPTOR_CODE_32 0x00cf9b000000ffffull
+#define DESCRIPTOR_CODE_64 0x00af9b000000ffffull
+#define DESCRIPTOR_DATA    0x00cf93000000ffffull
+#define GDT_INDEX(sel)     ((sel) / sizeof(u64))
 
-int boot_gdt_write(struct guest_memory *gm)
+static int gdt_write(struct guest_memory *gm, enum guest_mode mode)
 {
-    return guest_memory_write(gm, BOOT_GDT, boot_gdt, sizeof(boot_gdt));
+    const u64 gdt[] = {
+        [GDT_INDEX(BOOT_CS)] = mode == GUEST_MODE_LONG ? DESCRIPTOR_CODE_64 : DESCRIPTOR_CODE_32,
+        [GDT_INDEX(BOOT_DS)] = DESCRIPTOR_DATA,
+    };
+    assert_static(sizeof(gdt) == BOOT_GDT_LIMIT + 1);
+    return guest_memory_write(gm, BOOT_GDT, gdt, sizeof(gdt));
 }
 
 #define PTE_PRESENT   BIT(0)
@@ -35,7 +42,7 @@ int boot_gdt_write(struct guest_memory *gm)
 assert_static(BOOT_PML4 + (2 + IDENTITY_GIBS) * PAGE_SIZE == BOOT_TABLES_END);
 
 // The low 4 GiB one to one in pages of 2 MiB.
-int boot_page_tables_write(struct guest_memory *gm)
+static int page_tables_write(struct guest_memory *gm)
 {
     const u64 pdpt = BOOT_PML4 + PAGE_SIZE, directories = pdpt + PAGE_SIZE;
     u64 entry = pdpt | PTE_PRESENT | PTE_WRITE;
@@ -50,5 +57,13 @@ int boot_page_tables_write(struct guest_memory *gm)
         entry = i * PAGE_2M | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
         error = guest_memory_write(gm, directories + i * sizeof(entry), &entry, sizeof(entry));
     }
+    return error;
+}
+
+int boot_tables_write(struct guest_memory *gm, enum guest_mode mode)
+{
+    int error = mode == GUEST_MODE_REAL ? OK : gdt_write(gm, mode);
+    if (error == OK && mode == GUEST_MODE_LONG)
+        error = page_tables_write(gm);
     return error;
 }

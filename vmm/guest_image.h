@@ -39,13 +39,12 @@ struct guest_entry {
 #define BOOT_PML4       0x9000ull // then the PDPT and four page directories
 #define BOOT_TABLES_END 0xf000ull
 
-// Selectors in that GDT.
-#define BOOT_CS_32 0x08
-#define BOOT_CS_64 0x10
-#define BOOT_DS    0x18
+// Selectors in that GDT, those that Linux' boot protocol names.
+#define BOOT_CS 0x10
+#define BOOT_DS 0x18
 
 // A line in image->why; returns the error.
 PRINTF(3, 4)
 int guest_image_refuse(const struct guest_image *image, int error, const char *format, ...);
-MUST_CHECK int boot_gdt_write(struct guest_memory *gm);
-MUST_CHECK int boot_page_tables_write(struct guest_memory *gm);
+// The GDT and page tables that an entry in this mode wants.
+MUST_CHECK int boot_tables_write(struct guest_memory *gm, enum guest_mode mode);

@@ -38,10 +38,8 @@ int load_flat(struct guest_memory *gm, const struct guest_image *in, struct gues
     if (error != OK)
         return error;
     error = guest_memory_write(gm, in->load, in->kernel, in->kernel_size);
-    if (error == OK && in->load_mode != GUEST_MODE_REAL)
-        error = boot_gdt_write(gm);
-    if (error == OK && in->load_mode == GUEST_MODE_LONG)
-        error = boot_page_tables_write(gm);
+    if (error == OK)
+        error = boot_tables_write(gm, in->load_mode);
     if (error != OK)
         return guest_image_refuse(in, ERR_NO_MEMORY, "the host ran out of memory while loading it");
     *out = (struct guest_entry){.mode = in->load_mode, .rip = in->load, .rsp = BOOT_STACK_TOP};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // See the header. First everything is checked and placed (struct plan), then memory is written: the
-// kernel low, the initrd as high as it may be, and in low memory the tables of the 64-bit entry.
-// Linux' Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"; zero-page.rst.
+// kernel low, the initrd as high as it may be, and in low memory the tables of the entry. Linux'
+// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"; zero-page.rst.
 
 #include "vmm/load_linux.h"
 #include "vmm/config.h"
@@ -62,7 +62,8 @@ assert_static(sizeof(struct boot_params) == PAGE_SIZE);
 #define BOOT_FLAG        0xaa55
 #define HEADER_MAGIC     0x53726448u // "HdrS"
 #define HEADER_JUMP_END  0x202       // what jump_offset counts from
-#define VERSION_MIN      0x20c       // 2.12, the first with xloadflags
+#define VERSION_MIN      0x20a       // 2.10, the first with pref_address and init_size
+#define VERSION_XLF      0x20c       // 2.12, the first with xloadflags
 #define LOADED_HIGH      0x01        // loadflags
 #define XLF_KERNEL_64    0x01        // xloadflags
 #define LOADER_UNDEFINED 0xff        // type_of_loader
@@ -70,12 +71,14 @@ assert_static(sizeof(struct boot_params) == PAGE_SIZE);
 #define SECTOR           512ull
 #define SETUP_SECTS_IF_0 4
 #define SYSSIZE_UNIT     16ull
-#define ENTRY_64         0x200 // of the 64-bit code, from where the kernel is loaded
+#define ENTRY_32         0 // of the code, from where the kernel is loaded
+#define ENTRY_64         0x200
 #define ALIGNMENT_MAX    GIB
 
 struct plan {
     const struct guest_image *in;
     struct setup_header header;
+    u64 entry;                    // ENTRY_32 or ENTRY_64
     u64 setup_bytes, image_bytes; // of the file: what is not loaded, then what is
     u64 ram_end;                  // of main memory below 4 GiB
     gpa_t kernel, kernel_end;     // with the room that it wants while it unpacks itself
@@ -104,12 +107,14 @@ static int check_header(struct plan *p)
             h->boot_flag, h->header, BOOT_FLAG, HEADER_MAGIC);
     if (h->version < VERSION_MIN)
         return guest_image_refuse(p->in, ERR_UNSUPPORTED,
-                                  "boot protocol %u.%02u is too old: 2.12 (Linux 3.8) is the first",
+                                  "boot protocol %u.%02u is too old: 2.10 (Linux 2.6.31) is the "
+                                  "first",
                                   h->version >> 8, h->version & 0xffu);
-    if (!(h->xloadflags & XLF_KERNEL_64) || !(h->loadflags & LOADED_HIGH))
-        return guest_image_refuse(p->in, ERR_UNSUPPORTED,
-                                  "no 64-bit entry (xloadflags 0x%x, loadflags 0x%x)",
-                                  h->xloadflags, h->loadflags);
+    if (!(h->loadflags & LOADED_HIGH))
+        return guest_image_refuse(p->in, ERR_UNSUPPORTED, "not for protected mode (loadflags 0x%x)",
+                                  h->loadflags);
+    bool has_64 = h->version >= VERSION_XLF && h->xloadflags & XLF_KERNEL_64;
+    p->entry = has_64 ? ENTRY_64 : ENTRY_32;
     return OK;
 }
 
@@ -120,11 +125,13 @@ static int check_size(struct plan *p)
     p->setup_bytes = (setup_sects + 1) * SECTOR; // and the boot sector
     p->image_bytes = h->syssize * SYSSIZE_UNIT;
     u64 wanted = p->setup_bytes + p->image_bytes;
-    if (p->in->kernel_size < wanted)
+    // A file may end within its last unit.
+    if (p->in->kernel_size + SYSSIZE_UNIT <= wanted || p->in->kernel_size < p->setup_bytes)
         return guest_image_refuse(
             p->in, ERR_FORMAT, "truncated: the header says %llu bytes, the file has %llu",
             (unsigned long long)wanted, (unsigned long long)p->in->kernel_size);
-    if (p->image_bytes <= ENTRY_64)
+    p->image_bytes = MIN(p->image_bytes, p->in->kernel_size - p->setup_bytes);
+    if (p->image_bytes <= p->entry)
         return guest_image_refuse(p->in, ERR_FORMAT,
                                   "malformed: the header says %llu bytes of code",
                                   (unsigned long long)p->image_bytes);
@@ -233,11 +240,14 @@ static int boot_params_write(struct guest_memory *gm, const struct plan *p)
     return OK;
 }
 
+static enum guest_mode entry_mode(const struct plan *p)
+{
+    return p->entry == ENTRY_64 ? GUEST_MODE_LONG : GUEST_MODE_PROTECTED;
+}
+
 static int tables_write(struct guest_memory *gm, const struct plan *p)
 {
-    int error = boot_gdt_write(gm);
-    if (error == OK)
-        error = boot_page_tables_write(gm);
+    int error = boot_tables_write(gm, entry_mode(p));
     if (error == OK)
         error = boot_params_write(gm, p);
     if (error == OK)
@@ -268,8 +278,8 @@ int load_linux(struct guest_memory *gm, const struct guest_image *in, struct gue
         error = tables_write(gm, &plan);
     if (error)
         return guest_image_refuse(in, ERR_NO_MEMORY, "the host ran out of memory while loading it");
-    *out = (struct guest_entry){.mode = GUEST_MODE_LONG,
-                                .rip = plan.kernel + ENTRY_64,
+    *out = (struct guest_entry){.mode = entry_mode(&plan),
+                                .rip = plan.kernel + plan.entry,
                                 .rsp = BOOT_STACK_TOP,
                                 .rsi = LINUX_BOOT_PARAMS};
     return OK;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Puts a Linux kernel (bzImage) into a guest's memory and says how the first vCPU enters it in
-// 64-bit mode, as a 64-bit boot loader would (Linux' Documentation/arch/x86/boot.rst, "64-bit Boot
-// Protocol").
+// Puts a Linux kernel (bzImage) into a guest's memory and says how the first vCPU enters it: in
+// 64-bit mode, or in 32-bit mode if it has no other entry (Linux' Documentation/arch/x86/boot.rst,
+// "64-bit Boot Protocol", "32-bit Boot Protocol").
 #pragma once
 
 #include "vmm/guest_image.h"

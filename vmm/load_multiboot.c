@@ -207,7 +207,7 @@ static int area_write(struct guest_memory *gm, const struct plan *p)
 
 static int memory_write(struct guest_memory *gm, const struct plan *p)
 {
-    int error = boot_gdt_write(gm);
+    int error = boot_tables_write(gm, GUEST_MODE_PROTECTED);
     for (unsigned i = 0; error == OK && i < p->parts.count; i++) {
         const struct load_part *part = &p->parts.parts[i];
         error = guest_memory_write(gm, part->gpa, (const u8 *)p->in->kernel + part->offset,

@@ -49,7 +49,7 @@ load    = 0x100000
 
 # mov eax, cs; out 0xf4, al; hlt: the same in every mode. The exit code is the code segment's selector << 1 | 1.
 FLAT = bytes((0x8c, 0xc8, 0xe6, 0xf4, 0xf4))
-MODES = (("real", 0), ("protected", 8), ("long", 16))
+MODES = (("real", 0), ("protected", 16), ("long", 16))
 
 
 def elf_kernel():

@@ -118,7 +118,7 @@ TEST(everything_is_where_the_protocol_has_it)
     CHECK_EQ(out.mode, GUEST_MODE_LONG);
     CHECK(load_linux_recognises(&in));
     u64 code;
-    CHECK_EQ(guest_memory_read(&gm, BOOT_GDT + BOOT_CS_64, &code, 8), OK);
+    CHECK_EQ(guest_memory_read(&gm, BOOT_GDT + BOOT_CS, &code, 8), OK);
     CHECK_EQ(code, 0x00af9b000000ffff);
 }
 
@@ -215,6 +215,35 @@ TEST(truncated_files)
     }
 }
 
+TEST(a_file_may_end_within_its_last_paragraph)
+{
+    start(128 * MIB);
+    in.kernel_size = SETUP_BYTES + IMAGE_BYTES - 15;
+    CHECK_EQ(load(), OK);
+    CHECK(guest_has(16 * MIB, image + SETUP_BYTES, IMAGE_BYTES - 15));
+    CHECK(guest_has(16 * MIB + IMAGE_BYTES - 15, (u8[15]){0}, 15));
+    in.kernel_size--;
+    CHECK_EQ(load(), ERR_FORMAT);
+}
+
+TEST(a_kernel_without_64_bit_entry_is_entered_in_32_bit_mode)
+{
+    for (unsigned way = 0; way < 2; way++) {
+        start(128 * MIB);
+        if (way == 0)
+            header()->xloadflags &= (u16)~1;
+        else
+            header()->version = 0x20a; // it has no xloadflags
+        CHECK_EQ(load(), OK);
+        CHECK_EQ(out.mode, GUEST_MODE_PROTECTED);
+        CHECK_EQ(out.rip, 16 * MIB);
+        CHECK_EQ(out.rsi, LINUX_BOOT_PARAMS);
+        u64 code;
+        CHECK_EQ(guest_memory_read(&gm, BOOT_GDT + 0x10, &code, 8), OK);
+        CHECK_EQ(code, 0x00cf9b000000ffff);
+    }
+}
+
 static void refused(int error, const char *part)
 {
     CHECK_EQ(load(), error);
@@ -231,10 +260,8 @@ TEST(each_wrong_field_is_refused)
     refused(ERR_FORMAT, "not a Linux kernel");
     header()->header = 0x12345678;
     refused(ERR_FORMAT, "magic 0x12345678 instead of 0xaa55, 0x53726448");
-    header()->version = 0x20a;
-    refused(ERR_UNSUPPORTED, "boot protocol 2.10 is too old");
-    header()->xloadflags = 0;
-    refused(ERR_UNSUPPORTED, "no 64-bit entry (xloadflags 0x0");
+    header()->version = 0x209;
+    refused(ERR_UNSUPPORTED, "boot protocol 2.09 is too old");
     header()->loadflags = 0;
     refused(ERR_UNSUPPORTED, "loadflags 0x0");
     header()->syssize = 0;

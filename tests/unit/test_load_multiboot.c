@@ -397,8 +397,8 @@ TEST(flat_images_are_entered_at_their_start)
     u64 entry;
     CHECK_EQ(guest_memory_read(&gm, BOOT_PML4, &entry, sizeof(entry)), OK);
     CHECK_EQ(entry, (BOOT_PML4 + PAGE_SIZE) | 3);
-    CHECK_EQ(guest_memory_read(&gm, BOOT_GDT + BOOT_CS_32, &entry, sizeof(entry)), OK);
-    CHECK_EQ(entry, 0x00cf9b000000ffff);
+    CHECK_EQ(guest_memory_read(&gm, BOOT_GDT + BOOT_CS, &entry, sizeof(entry)), OK);
+    CHECK_EQ(entry, 0x00af9b000000ffff);
     CHECK_EQ(flat(0, GUEST_MODE_REAL), OK); // nothing of ours is in its way
     CHECK(guest_has(0, image, sizeof(image)));
 }
