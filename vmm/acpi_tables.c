@@ -13,9 +13,8 @@
 #include "vmm/lib/string.h"
 
 assert_static(ACPI_ECAM_BASE == LAYOUT_ECAM && ACPI_ECAM_SIZE == LAYOUT_ECAM_SIZE);
-assert_static(ACPI_PCI_LOW_BASE == LAYOUT_PCI_MEMORY);
-assert_static(ACPI_PCI_LOW_SIZE == LAYOUT_PCI_MEMORY_SIZE);
-assert_static(ACPI_PCI_HIGH_BASE + ACPI_PCI_HIGH_SIZE == LAYOUT_IOAPIC);
+assert_static(ACPI_PCI_BASE == LAYOUT_PCI_MEMORY && ACPI_PCI_SIZE == LAYOUT_PCI_MEMORY_SIZE);
+assert_static(ACPI_PCI_BASE + (ACPI_PCI_SIZE - 1) == ACPI_PCI_LAST);
 
 #define OEM_ID           "PLINTH"
 #define OEM_TABLE_ID     "PLINTHPC"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Where things lie in a guest's physical address space: a small PC. Memory below 3 GiB, a hole for
-// devices up to 4 GiB, the rest of memory from there on. The chips, the ACPI tables and the loaders
-// all read these numbers here.
+// Where things lie in a guest's physical address space: a small PC. Memory below 2.75 GiB, a hole
+// for devices up to 4 GiB, the rest of memory from there on. The chips, the ACPI tables and the
+// loaders all read these numbers here.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -28,15 +28,16 @@
 #define LAYOUT_RSDP      LAYOUT_BIOS
 
 #define LAYOUT_HIGH     (1 * MIB)      // main memory starts
-#define LAYOUT_PCI_HOLE 0xc0000000ull  // and ends here at the latest;
+#define LAYOUT_PCI_HOLE 0xb0000000ull  // and ends here at the latest;
 #define LAYOUT_ABOVE_4G 0x100000000ull // what is left goes on here
 
-// The hole: PCI memory windows, then the fixed chips.
-#define LAYOUT_PCI_MEMORY      LAYOUT_PCI_HOLE
-#define LAYOUT_PCI_MEMORY_SIZE (LAYOUT_ECAM - LAYOUT_PCI_MEMORY)
-#define LAYOUT_ECAM            0xe0000000ull
+// The hole: PCI configuration where PC firmware for this chip set puts it, the window for PCI
+// memory, then the fixed chips.
+#define LAYOUT_ECAM            LAYOUT_PCI_HOLE
 #define LAYOUT_ECAM_BUSES      256
 #define LAYOUT_ECAM_SIZE       (LAYOUT_ECAM_BUSES * MIB)
+#define LAYOUT_PCI_MEMORY      (LAYOUT_ECAM + LAYOUT_ECAM_SIZE)
+#define LAYOUT_PCI_MEMORY_SIZE (LAYOUT_IOAPIC - LAYOUT_PCI_MEMORY)
 #define LAYOUT_IOAPIC          0xfec00000ull
 #define LAYOUT_HPET            0xfed00000ull
 #define LAYOUT_LAPIC           0xfee00000ull

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The guest's PC for ACPI: one PCI root bus with its windows and interrupt pins, the ISA devices behind its bridge, and
+// The guest's PC for ACPI: one PCI root bus with its window and interrupt pins, the ISA devices behind its bridge, and
 // the ranges that are nobody's to give away. Interrupts are described for the IOAPIC only. Processors are
 // not here: there are as many as the VM is given (vmm/acpi_tables.c).
 #include "io/acpi/platform.h"
@@ -44,11 +44,7 @@ DefinitionBlock ("", "DSDT", 2, "PLINTH", "PLINTHPC", 1)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
                         0, 0x0D00, 0xFFFF, 0, 0xF300)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable,
-                             ReadWrite, 0, ACPI_PCI_LOW_BASE, ACPI_PCI_LOW_LAST, 0,
-                             ACPI_PCI_LOW_SIZE)
-                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable,
-                             ReadWrite, 0, ACPI_PCI_HIGH_BASE, ACPI_PCI_HIGH_LAST, 0,
-                             ACPI_PCI_HIGH_SIZE)
+                             ReadWrite, 0, ACPI_PCI_BASE, ACPI_PCI_LAST, 0, ACPI_PCI_SIZE)
             })
             Name (_PRT, Package ()
             {

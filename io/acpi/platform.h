@@ -18,15 +18,12 @@
 #define ACPI_RESET_PORT    0xcf9
 #define ACPI_RESET_VALUE   0x06
 
-// Memory: the windows for PCI BARs below and above ECAM, by first byte, last byte and length.
-#define ACPI_PCI_LOW_BASE  0xc0000000
-#define ACPI_PCI_LOW_LAST  0xdfffffff
-#define ACPI_PCI_LOW_SIZE  0x20000000
-#define ACPI_ECAM_BASE     0xe0000000
-#define ACPI_ECAM_SIZE     0x10000000
-#define ACPI_PCI_HIGH_BASE 0xf0000000
-#define ACPI_PCI_HIGH_LAST 0xfebfffff
-#define ACPI_PCI_HIGH_SIZE 0x0ec00000
+// Memory: ECAM, and the window for PCI BARs by first byte, last byte and length.
+#define ACPI_ECAM_BASE 0xb0000000
+#define ACPI_ECAM_SIZE 0x10000000
+#define ACPI_PCI_BASE  0xc0000000
+#define ACPI_PCI_LAST  0xfebfffff
+#define ACPI_PCI_SIZE  0x3ec00000
 
 // PCI interrupt pins arrive at the IOAPIC's pins from here on.
 #define ACPI_PCI_GSI_BASE 16

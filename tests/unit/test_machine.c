@@ -219,7 +219,7 @@ TEST(clock_and_memory_size)
     out(0x70, 0x04);
     CHECK_EQ(in(0x71), 0x12);
     out(0x70, 0x5c);
-    CHECK_EQ(in(0x71), GIB / (64 * KIB) >> 8);
+    CHECK_EQ(in(0x71), layout_above_4g(4 * GIB) / (64 * KIB) >> 8);
     pass(1000000000ull * 3600);
     out(0x70, 0x04);
     CHECK_EQ(in(0x71), 0x13);
