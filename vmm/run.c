@@ -141,15 +141,28 @@ static void startup_requests(struct vcpu *vcpu, u32 requests)
     }
 }
 
-// The VM is paused: wait until it goes on, at the time at which it was stopped, or is to end.
+// Under the VM's lock: who holds the VM (vm_hold) finds all of them parked, and none leaves then.
+static bool leave_park(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    spin_lock(&vm->lock);
+    bool stops = __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) & VCPU_REQUEST_STOP;
+    bool leaves = !vm->held && (!vm->paused || stops);
+    if (leaves)
+        __atomic_sub_fetch(&vm->parked, 1, __ATOMIC_SEQ_CST);
+    spin_unlock(&vm->lock);
+    return leaves;
+}
+
+// The VM is paused: wait until it goes on, at the time at which it was stopped, or is to end. The
+// vCPU's state is in no CPU meanwhile, for others to look at.
 static COLD void park(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
+    vcpu_unload_here(vcpu);
     __atomic_add_fetch(&vm->parked, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&vm->paused, __ATOMIC_SEQ_CST) &&
-           !(__atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) & VCPU_REQUEST_STOP))
+    while (!leave_park(vcpu))
         thread_block();
-    __atomic_sub_fetch(&vm->parked, 1, __ATOMIC_SEQ_CST);
     vcpu->ops->set_tsc_offset(vcpu, vm->tsc_offset);
 }
 

@@ -382,6 +382,8 @@ int vm_start(struct vm *vm, char *why)
     console_open(vm->console);
     log_info("VM %s: started, %llu MiB, %u vCPU, engine %s", vm->config.name,
              (unsigned long long)(vm->config.memory / MIB), vm->vcpu_count, vm->ops->name);
+    if (vm->on_start)
+        vm->on_start(vm);
     threads_go(vm);
     return OK;
 }

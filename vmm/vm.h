@@ -101,6 +101,7 @@ struct vm {
     u64 tsc_offset;  // guest TSC = host TSC + offset
     bool paused;     // its vCPUs are parked, or about to be
     unsigned parked; // vCPUs that are
+    bool held;       // parked vCPUs stay so, even if the VM is to end: vm_hold()
     u64 paused_at;   // host TSC at which the guest's time stopped; 0: not all are parked yet
     struct apic_bus apics;
     struct machine *machine; // its chips: vmm/machine.c
@@ -108,11 +109,12 @@ struct vm {
     unsigned vcpu_count, vcpus_running; // running: not yet out of the guest for good
     unsigned threads;                   // vCPU threads that have not ended
     const struct cpu_ops *ops;
-    u64 starts;              // how often it was started
-    u64 started_us;          // when, in host time
-    u32 boots;               // counts power-ons and resets
-    u64 odd_accesses;        // to holes and unknown MSRs: counted, the first ones logged
-    struct console *console; // its serial line as seen from the host
+    u64 starts;                      // how often it was started
+    u64 started_us;                  // when, in host time
+    u32 boots;                       // counts power-ons and resets
+    u64 odd_accesses;                // to holes and unknown MSRs: counted, the first ones logged
+    struct console *console;         // its serial line as seen from the host
+    void (*on_start)(struct vm *vm); // told before its first instruction; null: nobody
 };
 
 // --- life cycle, for the shell (vmm/vm.c); each error leaves one line in `why` of the size
@@ -124,6 +126,14 @@ MUST_CHECK int vm_reset(struct vm *vm); // press the reset button
 // The guest's time stands still from when all its vCPUs are out of it, which is when this returns.
 MUST_CHECK int vm_pause(struct vm *vm);
 MUST_CHECK int vm_resume(struct vm *vm);
+// A pause in its parts: ask for it (from any thread; false: it does not run, or is paused already),
+// and wait until all vCPUs are out of the guest.
+bool vm_pause_begin(struct vm *vm);
+MUST_CHECK int vm_pause_wait(struct vm *vm);
+// While held, the vCPUs of a paused VM stay parked and its resources stay: their state may be
+// looked at and changed. False: not all are parked.
+MUST_CHECK bool vm_hold(struct vm *vm);
+void vm_release(struct vm *vm);
 MUST_CHECK int vm_destroy(struct vm *vm);
 struct vm *vm_find(const char *name);
 struct vm *vm_at(unsigned index); // null past the end

@@ -15,7 +15,7 @@ static void have_all_look(struct vm *vm)
         vcpu_request(&vm->vcpus[i], VCPU_REQUEST_EVENT);
 }
 
-static bool pause_begin(struct vm *vm)
+bool vm_pause_begin(struct vm *vm)
 {
     spin_lock(&vm->lock);
     bool begins = vm->state == VM_RUNNING && !vm->paused;
@@ -33,20 +33,23 @@ static bool pause_settle(struct vm *vm)
     spin_lock(&vm->lock);
     bool lives = vm->state == VM_RUNNING && vm->paused;
     bool all = __atomic_load_n(&vm->parked, __ATOMIC_SEQ_CST) == vm->vcpu_count;
-    if (lives && all)
+    if (lives && all && !vm->paused_at)
         vm->paused_at = rdtsc();
     spin_unlock(&vm->lock);
     return all || !lives;
 }
 
-int vm_pause(struct vm *vm)
+int vm_pause_wait(struct vm *vm)
 {
-    if (!pause_begin(vm))
-        return ERR_STATE;
     while (!pause_settle(vm))
         thread_sleep_us(PARK_POLL_US);
     bool paused = vm->state == VM_RUNNING && vm->paused;
     return paused ? OK : ERR_STATE; // it may have been reset or have ended meanwhile
+}
+
+int vm_pause(struct vm *vm)
+{
+    return vm_pause_begin(vm) ? vm_pause_wait(vm) : ERR_STATE;
 }
 
 int vm_resume(struct vm *vm)
@@ -62,7 +65,26 @@ int vm_resume(struct vm *vm)
     spin_unlock(&vm->lock);
     if (!resumes)
         return ERR_STATE;
-    while (__atomic_load_n(&vm->parked, __ATOMIC_SEQ_CST)) // the next pause counts anew
+    // Until all are on their way, or are stopped again.
+    while (__atomic_load_n(&vm->parked, __ATOMIC_SEQ_CST) && !vm->paused)
         thread_sleep_us(PARK_POLL_US);
     return OK;
+}
+
+bool vm_hold(struct vm *vm)
+{
+    spin_lock(&vm->lock);
+    bool all =
+        vm->state == VM_RUNNING && vm->paused && vm->paused_at && vm->parked == vm->vcpu_count;
+    vm->held = all;
+    spin_unlock(&vm->lock);
+    return all;
+}
+
+void vm_release(struct vm *vm)
+{
+    spin_lock(&vm->lock);
+    vm->held = false;
+    have_all_look(vm);
+    spin_unlock(&vm->lock);
 }

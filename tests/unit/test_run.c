@@ -485,6 +485,24 @@ TEST(a_paused_vcpu_waits_and_takes_the_new_time)
     CHECK_EQ(tsc_offset_set, 0 - 900ull);
 }
 
+static void stopped_while_held(void)
+{
+    vcpu.requests |= VCPU_REQUEST_STOP;
+    vm.held = parks < 3;
+}
+
+TEST(a_held_vcpu_stays_parked_even_if_the_vm_ends)
+{
+    reset();
+    vm.paused = vm.held = true;
+    parks = 0;
+    on_park = stopped_while_held;
+    go();
+    CHECK_EQ(parks, 3);
+    CHECK_EQ(runs, 0);
+    CHECK_EQ(vm.parked, 0);
+}
+
 TEST(a_paused_vcpu_can_be_stopped)
 {
     reset();

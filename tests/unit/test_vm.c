@@ -670,6 +670,52 @@ static void end_unparked(unsigned nth)
         ended(0, false);
 }
 
+TEST(a_vm_is_held_only_while_all_its_vcpus_are_parked)
+{
+    reset(2);
+    CHECK(!vm_hold(vm));
+    start();
+    CHECK(!vm_hold(vm));
+    CHECK(vm_pause_begin(vm));
+    CHECK(!vm_pause_begin(vm));
+    vm->parked = 1;
+    CHECK(!vm_hold(vm));
+    vm->parked = 2;
+    CHECK(!vm_hold(vm)); // its time does not stand still yet
+    CHECK_EQ(vm_pause_wait(vm), OK);
+    u64 at = vm->paused_at;
+    CHECK_EQ(vm_pause_wait(vm), OK);
+    CHECK_EQ(vm->paused_at, at);
+    CHECK(vm_hold(vm) && vm->held);
+    vm->vcpus[0].requests = 0;
+    vm_release(vm);
+    CHECK(!vm->held && vm->vcpus[0].requests);
+    on_sleep = unpark_all;
+    CHECK_EQ(vm_resume(vm), OK);
+    vm->vcpus_running = vm->threads = 1;
+    parts--;
+    vm_request_stop(vm, VM_STOP_USER);
+    ended(0, false);
+    finish();
+}
+
+static void pause_before_its_start(struct vm *started)
+{
+    CHECK(started->state == VM_STARTING);
+    started->paused = true;
+}
+
+TEST(a_vm_can_be_paused_before_its_first_instruction)
+{
+    reset(1);
+    vm->on_start = pause_before_its_start;
+    start();
+    CHECK_STR(vm_status(vm), "paused");
+    vm_request_stop(vm, VM_STOP_USER);
+    ended(0, false);
+    finish();
+}
+
 TEST(a_vm_that_is_being_paused_can_end)
 {
     reset(1);
