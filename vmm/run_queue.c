@@ -98,18 +98,32 @@ void run_queue_sleep(struct run_queue *q, struct thread *t, u64 tsc)
 
 // --- waking ---
 
+static u64 slices(unsigned count)
+{
+    return tsc_from_us(count * THREAD_SLICE_US);
+}
+
+static void insert(struct run_queue *q, struct thread *t)
+{
+    run_queue_add(q, t);
+    if (q->running == &q->idle || before(t->virtual_time, q->running->virtual_time))
+        q->preempt = true;
+}
+
 // Who slept long is behind by a slice at most: that much it may run before the others, no more.
+static void bound_credit(const struct run_queue *q, struct thread *t, u64 credit)
+{
+    if (before(t->virtual_time, q->floor - credit))
+        t->virtual_time = q->floor - credit;
+}
+
 void run_queue_wake(struct run_queue *q, struct thread *t, u64 now)
 {
     sleeper_remove(q, t);
     run_queue_charge(q, now);
     raise_floor(q);
-    u64 credit = q->floor - tsc_from_us(THREAD_SLICE_US);
-    if (before(t->virtual_time, credit))
-        t->virtual_time = credit;
-    run_queue_add(q, t);
-    if (q->running == &q->idle || before(t->virtual_time, q->running->virtual_time))
-        q->preempt = true;
+    bound_credit(q, t, slices(1));
+    insert(q, t);
 }
 
 void run_queue_wake_sleepers(struct run_queue *q, u64 now)
@@ -125,24 +139,68 @@ void run_queue_renounce(struct run_queue *q, struct thread *t)
         t->virtual_time = next;
 }
 
-// --- going to another CPU; meanwhile its virtual time is how far it is ahead ---
+// --- going to another CPU ---
+
+#define MOVE_SLICES  2 // so far a thread must be behind another CPU's to go there,
+#define BOUND_SLICES 4 // and of what it is behind or ahead this much counts there
+
+static bool is_empty(const struct run_queue *q)
+{
+    return q->running == &q->idle && !q->ready_count;
+}
 
 void run_queue_leave(struct run_queue *q, struct thread *t)
 {
-    if (t->state == THREAD_READY)
+    if (t->state == THREAD_READY) {
         ready_remove(q, t);
-    else
+    } else {
         sleeper_remove(q, t);
+        bound_credit(q, t, slices(1));
+    }
     t->state = THREAD_READY;
-    t->virtual_time -= q->floor;
 }
 
 void run_queue_arrive(struct run_queue *q, struct thread *t, u64 now)
 {
     run_queue_charge(q, now);
+    if (is_empty(q) && before(q->floor, t->virtual_time))
+        q->floor = t->virtual_time;
     raise_floor(q);
-    t->virtual_time += q->floor;
-    run_queue_wake(q, t, now);
+    bound_credit(q, t, slices(BOUND_SLICES));
+    u64 debt = q->floor + slices(BOUND_SLICES);
+    if (before(debt, t->virtual_time))
+        t->virtual_time = debt;
+    insert(q, t);
+}
+
+// Is there one who shares this CPU and could have another?
+static bool holds_movable(const struct run_queue *q)
+{
+    if (q->ready_count && q->running->movable)
+        return true;
+    list_for_each (node, &q->ready)
+        if (node_thread(node)->movable)
+            return true;
+    return false;
+}
+
+// Those who cannot go elsewhere get all that they can, and are owed no more than that.
+static void forgive(struct run_queue *q, u64 floor)
+{
+    u64 lag = floor - slices(BOUND_SLICES) - q->floor;
+    if ((s64)lag <= 0 || holds_movable(q))
+        return;
+    q->floor += lag;
+    q->running->virtual_time += lag;
+    list_for_each (node, &q->ready)
+        node_thread(node)->virtual_time += lag;
+}
+
+bool run_queue_is_ahead(struct run_queue *q, u64 virtual_time, u64 floor, u64 now)
+{
+    run_queue_charge(q, now);
+    forgive(q, floor);
+    return is_empty(q) || before(virtual_time + slices(MOVE_SLICES), q->floor);
 }
 
 struct thread *run_queue_find_movable(struct run_queue *q)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A CPU's threads that want to run, and those that sleep. Who runs next is a matter of virtual
 // time: the cycles that a thread used, divided by its weight. The least goes first, so that in the
-// long run each has its share. Private to vmm/thread.c.
+// long run each has its share, of its CPU and of all of them: virtual times of different queues can
+// be compared. Private to vmm/thread.c.
 #pragma once
 
 #include "vmm/lib/types.h"
@@ -19,6 +20,7 @@ struct run_queue {
     u64 floor;            // virtual time that everybody here who wants to run has reached
     u64 busy;             // cycles that threads other than the idle one ran
     u32 ready_count;
+    u32 neighbour;          // whom this CPU looked at last, to even out what their threads get
     u32 threads;            // that belong to this CPU; atomic
     bool preempt;           // somebody goes before the running thread: it gives way soon
     struct thread *running; // or about to
@@ -38,7 +40,10 @@ void run_queue_sleep(struct run_queue *q, struct thread *thread, u64 tsc);
 // The thread, which does not run, leaves for another CPU: on no list now, and "ready", so that a
 // wake-up on its way is only noted.
 void run_queue_leave(struct run_queue *q, struct thread *thread);
+// What it is behind or ahead of the others here is bounded.
 void run_queue_arrive(struct run_queue *q, struct thread *thread, u64 now);
+// Would a thread of that virtual time get its due here sooner? `floor` is that of its own queue.
+bool run_queue_is_ahead(struct run_queue *q, u64 virtual_time, u64 floor, u64 now);
 // The first that waits here and may go to another CPU; null if there is none.
 struct thread *run_queue_find_movable(struct run_queue *q);
 // Behind the next in line, whatever share is due to the thread.

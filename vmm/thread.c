@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Cooperative threads on per-CPU run queues. A queue's lock is held across the context switch and
 // given back by whoever runs next, so a thread is never on two CPUs and a wake-up never falls
-// between "decided to block" and "blocked". A thread that waits may move to a CPU that idles, if
-// nothing of it is left in the old one; two queues are never locked at once.
+// between "decided to block" and "blocked". A thread that waits may move to a CPU that idles, or
+// whose threads got more than it did, if nothing of it is left in the old one; two queues are never
+// locked at once.
 #include "vmm/run_queue.h"
 #include "vmm/thread.h"
 #include "vmm/lib/assert.h"
@@ -223,24 +224,51 @@ static void move(struct run_queue *from, struct thread *t, u32 cpu)
     spin_unlock(&to->lock);
 }
 
+// The first that waits here and may, to another CPU. False: there is none.
+static bool give(struct run_queue *q, u32 cpu)
+{
+    spin_lock(&q->lock);
+    struct thread *t = run_queue_find_movable(q);
+    if (t)
+        move(q, t, cpu);
+    else
+        spin_unlock(&q->lock);
+    return t;
+}
+
 // For a CPU with nothing to do: a thread that waits for another CPU. False: there is none.
 static bool take_over(u32 cpu)
 {
     if (!percpus[cpu].engine_on)
         return false;
     for (u32 i = 0; i < cpu_count; i++) {
-        struct run_queue *q = &queues[i];
-        if (i == cpu || !__atomic_load_n(&q->ready_count, __ATOMIC_RELAXED))
-            continue;
-        spin_lock(&q->lock);
-        struct thread *t = run_queue_find_movable(q);
-        if (t) {
-            move(q, t, cpu);
+        if (i != cpu && __atomic_load_n(&queues[i].ready_count, __ATOMIC_RELAXED) &&
+            give(&queues[i], cpu))
             return true;
-        }
-        spin_unlock(&q->lock);
     }
     return false;
+}
+
+// At the end of a slice, with others waiting: does one of them get its due sooner elsewhere? One
+// CPU is looked at each time, in turn.
+static void balance(struct run_queue *q)
+{
+    u32 other = (q->neighbour + 1) % cpu_count;
+    struct run_queue *to = &queues[other];
+    q->neighbour = other;
+    if (to == q || !__atomic_load_n(&percpus[other].engine_on, __ATOMIC_ACQUIRE))
+        return;
+    spin_lock(&q->lock);
+    const struct thread *waiting = run_queue_find_movable(q);
+    u64 virtual_time = waiting ? waiting->virtual_time : 0, floor = q->floor;
+    spin_unlock(&q->lock);
+    if (!waiting)
+        return;
+    spin_lock(&to->lock);
+    bool ahead = run_queue_is_ahead(to, virtual_time, floor, rdtsc());
+    spin_unlock(&to->lock);
+    if (ahead && give(q, other))
+        apic_send_ipi(percpus[other].apic_id, HOST_VECTOR_WAKE);
 }
 
 // --- waking, yielding, blocking ---
@@ -274,6 +302,8 @@ void thread_yield(void)
     struct run_queue *q = this_cpu()->queue;
     struct thread *self = thread_self();
     interrupts_take();
+    if (q->ready_count && rdtsc() >= self->slice_end)
+        balance(q);
     spin_lock(&q->lock);
     run_queue_charge(q, rdtsc());
     if (self->gives_way)

@@ -127,6 +127,9 @@ def shares(run):
     for name in EQUAL:
         run.check(f"{name} has a quarter of both CPUs", 23 <= used[name][1] <= 27, text)
     run.command("pause a")
+    text, used = top(run, 4)
+    for name in EQUAL[1:]:
+        run.check(f"{name} has a third of both CPUs", 31 <= used[name][1] <= 36, text)
     run.command("pause b")
     text, used = top(run)
     run.check("what the paused leave the others use", sum(used[n][1] for n in ("c", "d")) >= 96, text)

@@ -122,6 +122,8 @@ static void cpu_reset(unsigned index)
     thread_init_cpu();
 }
 
+static const struct thread *loaded[CPU_MAX]; // who ran last
+
 static void reset(void)
 {
     while (!list_empty(&all_threads)) {
@@ -132,6 +134,7 @@ static void reset(void)
     }
     memset(queues, 0, sizeof(queues));
     memset(percpus, 0, sizeof(percpus));
+    memset(loaded, 0, sizeof(loaded));
     now = 1000;
     takes = ipis = 0;
     armed = 0;
@@ -580,6 +583,152 @@ TEST(what_a_thread_used_moves_with_it)
     CHECK(take_over(1));
     thread_yield();
     CHECK(thread_self() == local); // three slices are due to it first
+}
+
+// --- several CPUs at once ---
+
+// As vCPUs have it: who ran last on a CPU cannot leave it.
+static bool not_loaded(const struct thread *t)
+{
+    return loaded[t->cpu] != t;
+}
+
+static void run_cpus(u64 ticks)
+{
+    for (u64 end = now + ticks; now < end;) {
+        now += slice() / 10;
+        for (u32 i = 0; i < cpu_count; i++) {
+            here = &percpus[i];
+            bool idle = thread_self() == &queues[i].idle;
+            if (idle ? queues[i].ready_count || take_over(i) : thread_should_yield())
+                thread_yield();
+            if (thread_self() != &queues[i].idle)
+                loaded[i] = thread_self();
+        }
+    }
+}
+
+static struct thread *make_busy(u32 cpu, u32 weight)
+{
+    struct thread *t = make("busy", cpu);
+    t->may_leave = not_loaded;
+    t->weight = weight;
+    t->movable = cpu == THREAD_ANY_CPU;
+    thread_wake(t);
+    return t;
+}
+
+// What each got of a CPU, in percent, from here on.
+static void check_shares(struct thread *const *threads, const unsigned *percents, unsigned count)
+{
+    const u64 ticks = 3000 * slice();
+    u64 got[8], busy = 0;
+    for (unsigned i = 0; i < count; i++)
+        got[i] = thread_cycles(threads[i]);
+    run_cpus(ticks);
+    for (unsigned i = 0; i < count; i++) {
+        got[i] = (thread_cycles(threads[i]) - got[i]) * 100 / ticks;
+        busy += got[i];
+        if (got[i] + 1 < percents[i] || got[i] > percents[i] + 1)
+            printf("thread %u: %llu percent\n", i, (unsigned long long)got[i]);
+        CHECK(got[i] + 1 >= percents[i] && got[i] <= percents[i] + 1);
+    }
+    CHECK(busy + count >= 100 * cpu_count);
+}
+
+static void check_weights(const u32 *weights, const unsigned *percents, unsigned count)
+{
+    struct thread *threads[8];
+    reset();
+    for (unsigned i = 0; i < count; i++)
+        threads[i] = make_busy(THREAD_ANY_CPU, weights[i]);
+    run_cpus(100 * slice()); // until they have settled
+    check_shares(threads, percents, count);
+}
+
+TEST(three_busy_threads_have_two_thirds_of_a_cpu_each)
+{
+    check_weights((u32[]){100, 100, 100}, (unsigned[]){66, 66, 66}, 3);
+    check_weights((u32[]){100, 100, 100, 100, 100}, (unsigned[]){40, 40, 40, 40, 40}, 5);
+}
+
+TEST(weights_are_shares_of_all_cpus)
+{
+    check_weights((u32[]){100, 100, 150}, (unsigned[]){57, 57, 85}, 3);
+    check_weights((u32[]){100, 200, 300, 100}, (unsigned[]){28, 57, 85, 28}, 4);
+}
+
+TEST(who_is_due_more_than_a_cpu_has_one_and_the_others_share_the_rest)
+{
+    check_weights((u32[]){10000, 100, 100}, (unsigned[]){100, 50, 50}, 3);
+    check_weights((u32[]){1000, 200, 100}, (unsigned[]){100, 66, 33}, 3);
+    check_weights((u32[]){1, 100}, (unsigned[]){100, 100}, 2);
+}
+
+TEST(those_that_may_move_make_up_for_those_that_may_not)
+{
+    reset();
+    struct thread *threads[] = {make_busy(0, 100), make_busy(0, 100),
+                                make_busy(THREAD_ANY_CPU, 100), make_busy(THREAD_ANY_CPU, 100),
+                                make_busy(THREAD_ANY_CPU, 100)};
+    check_shares(threads, (unsigned[]){40, 40, 40, 40, 40}, 5);
+    CHECK_EQ(threads[0]->cpu, 0);
+    CHECK_EQ(threads[1]->cpu, 0);
+}
+
+// However long a CPU was slower than another, it is not made up for once threads can move.
+TEST(what_pinned_threads_did_not_get_is_forgotten)
+{
+    reset();
+    struct thread *pinned[] = {make_busy(0, 100), make_busy(0, 100), make_busy(0, 100)};
+    struct thread *lone = make_busy(1, 100);
+    run_cpus(1000 * slice());
+    CHECK_EQ(percent(lone, 1000 * slice()), 100);
+    lone->movable = true;
+    struct thread *threads[] = {pinned[0], pinned[1], pinned[2], lone,
+                                make_busy(THREAD_ANY_CPU, 100)};
+    run_cpus(100 * slice());
+    check_shares(threads, (unsigned[]){33, 33, 33, 50, 50}, 5);
+}
+
+TEST(threads_that_have_their_shares_stay_where_they_are)
+{
+    reset();
+    struct thread *threads[4];
+    for (unsigned i = 0; i < 4; i++)
+        threads[i] = make_busy(THREAD_ANY_CPU, 100);
+    run_cpus(10 * slice());
+    u32 cpus[4];
+    for (unsigned i = 0; i < 4; i++)
+        cpus[i] = threads[i]->cpu;
+    for (unsigned n = 0; n < 1000; n++) {
+        run_cpus(slice());
+        for (unsigned i = 0; i < 4; i++)
+            CHECK_EQ(threads[i]->cpu, cpus[i]);
+    }
+}
+
+// However the others move, nobody waits long.
+TEST(nobody_waits_longer_than_a_few_slices)
+{
+    reset();
+    struct thread *threads[3];
+    u64 since[3], cycles[3] = {0}, longest = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        threads[i] = make_busy(THREAD_ANY_CPU, 100);
+        since[i] = now;
+    }
+    for (unsigned n = 0; n < 20000; n++) {
+        run_cpus(slice() / 10);
+        for (unsigned i = 0; i < 3; i++) {
+            u64 used = thread_cycles(threads[i]);
+            if (used != cycles[i])
+                since[i] = now;
+            cycles[i] = used;
+            longest = MAX(longest, now - since[i]);
+        }
+    }
+    CHECK(longest <= 4 * slice());
 }
 
 TEST(an_idle_cpu_waits_for_the_first_sleeper)
