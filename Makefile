@@ -35,7 +35,7 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/insn.c arch/x86_64/vector.asm arch/x86_64/xstate.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
-IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/serial.c io/i8042.c io/acpi_pm.c \
+IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/acpi/tables.asm
 VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \

@@ -5,6 +5,7 @@
 // them. Local APIC ids are the vCPUs' indices.
 #include "vmm/acpi_tables.h"
 #include "io/acpi/platform.h"
+#include "io/hpet.h"
 #include "io/lapic.h"
 #include "vmm/layout.h"
 #include "vmm/lib/assert.h"
@@ -27,6 +28,7 @@ assert_static(ACPI_PCI_BASE + (ACPI_PCI_SIZE - 1) == ACPI_PCI_LAST);
 #define XSDT_REVISION    1
 #define MADT_REVISION    4
 #define SSDT_REVISION    2
+#define HPET_REVISION    1
 #define MADT_PCAT_COMPAT 1 // there is a pair of 8259s too
 #define IOAPIC_ID        0
 #define PIT_GSI          2 // the PIT's pin on the IOAPIC
@@ -106,6 +108,18 @@ struct acpi_madt {
     struct madt_lapic_nmi nmi;
     struct madt_lapic lapics[APIC_BUS_MAX];
 } PACKED;
+
+// IA-PC HPET Specification 1.0a, "The ACPI 2.0 HPET Description Table".
+struct acpi_hpet {
+    struct acpi_header header;
+    u32 block_id;
+    u8 space, bit_width, bit_offset, access_size; // of the address: 0 is memory
+    u64 address;
+    u8 number;
+    u16 ticks_min; // of a period, so that none is missed
+    u8 page_protection;
+} PACKED;
+assert_static(sizeof(struct acpi_hpet) == 56);
 
 // AML (ACPI specification "ACPI Machine Language (AML) Specification"): Device (Cxxx) { Name (_HID,
 // "ACPI0007") Name (_UID, n) }.
@@ -251,6 +265,17 @@ static void build_madt(struct builder *b, unsigned cpus)
     place_listed(b, &madt.header);
 }
 
+static void build_hpet(struct builder *b)
+{
+    struct acpi_hpet hpet = {
+        .header = table_header("HPET", HPET_REVISION, sizeof(hpet)),
+        .block_id = HPET_BLOCK_ID,
+        .address = LAYOUT_HPET,
+        .ticks_min = HPET_TICKS_MIN,
+    };
+    place_listed(b, &hpet.header);
+}
+
 static struct aml_cpu aml_cpu(unsigned index)
 {
     struct aml_cpu cpu = {
@@ -309,7 +334,7 @@ static void build_rsdp(struct builder *b, gpa_t xsdt)
         b->error = guest_memory_write(b->gm, LAYOUT_RSDP, &rsdp, sizeof(rsdp));
 }
 
-int acpi_tables_build(struct guest_memory *gm, unsigned cpus, gpa_t *rsdp)
+int acpi_tables_build(struct guest_memory *gm, unsigned cpus, bool hpet, gpa_t *rsdp)
 {
     if (cpus > APIC_BUS_MAX)
         return ERR_RANGE;
@@ -318,6 +343,8 @@ int acpi_tables_build(struct guest_memory *gm, unsigned cpus, gpa_t *rsdp)
     build_madt(&b, cpus);
     build_mcfg(&b);
     build_ssdt(&b, cpus);
+    if (hpet)
+        build_hpet(&b);
     build_rsdp(&b, build_xsdt(&b));
     *rsdp = LAYOUT_RSDP;
     return b.error;

@@ -276,7 +276,7 @@ static const char *const mode_names[] = {[GUEST_MODE_REAL] = "real",
                                          [GUEST_MODE_PROTECTED] = "protected",
                                          [GUEST_MODE_LONG] = "long",
                                          NULL};
-static const char *const device_names[] = {"debug-exit", "debugcon", "testdev", "fwcfg", NULL};
+static const char *const device_names[] = {"debug-exit", "debugcon", "testdev", "fwcfg", "hpet", NULL};
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 

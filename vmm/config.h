@@ -23,6 +23,7 @@ enum config_device {
     CONFIG_DEBUGCON = 2,
     CONFIG_TESTDEV = 4,
     CONFIG_FW_CFG = 8,
+    CONFIG_HPET = 16,
 };
 
 struct config_vm {

@@ -147,7 +147,8 @@ int guest_boot(struct vm *vm, char *why)
     if (!loader)
         return ERR_FORMAT;
     format_text(why, CONFIG_ERROR_MAX, "VM %s: no memory for the ACPI tables", c->name);
-    int error = acpi_tables_build(&vm->memory, vm->vcpu_count, &in.rsdp);
+    int error =
+        acpi_tables_build(&vm->memory, vm->vcpu_count, vm->config.devices & CONFIG_HPET, &in.rsdp);
     if (error == OK)
         error = loader->load(&vm->memory, &in, &entry);
     if (error == OK)

@@ -5,6 +5,7 @@
 #include "drivers/rtc.h"
 #include "io/acpi/platform.h"
 #include "io/acpi_pm.h"
+#include "io/hpet.h"
 #include "io/i8042.h"
 #include "io/ioapic.h"
 #include "io/pci.h"
@@ -50,6 +51,7 @@ struct machine {
     struct ioapic ioapic;
     struct pit pit;
     struct rtc rtc;
+    struct hpet hpet; // on the bus if the configuration lists it
     struct serial com1, com2;
     struct i8042 i8042;
     struct acpi_pm acpi_pm;
@@ -72,6 +74,14 @@ static void machine_irq(void *context, unsigned number, bool level)
     if (number < PIC_LINES)
         pic_set_irq(&m->pic, number, level);
     ioapic_set_irq(&m->ioapic, number == IRQ_PIT ? PIT_GSI : number, level);
+}
+
+// The HPET's legacy replacement route takes these lines from the PIT and the RTC.
+static void machine_legacy_irq(void *context, unsigned number, bool level)
+{
+    struct machine *m = context;
+    if (!hpet_replaces_legacy(&m->hpet))
+        machine_irq(m, number, level);
 }
 
 // The PICs' INTR goes to the first CPU's local APIC.
@@ -126,8 +136,9 @@ static void machine_init(struct machine *m, struct vm *vm)
 #define IRQ(number) ((struct irq_line){machine_irq, m, number})
     pic_init(&m->pic, (struct irq_line){machine_intr, vm, 0});
     ioapic_init(&m->ioapic, &vm->apics);
-    pit_init(&m->pit, clock, IRQ(IRQ_PIT));
-    rtc_init(&m->rtc, clock, IRQ(IRQ_RTC));
+    pit_init(&m->pit, clock, (struct irq_line){machine_legacy_irq, m, IRQ_PIT});
+    rtc_init(&m->rtc, clock, (struct irq_line){machine_legacy_irq, m, IRQ_RTC});
+    hpet_init(&m->hpet, clock, IRQ(0));
     serial_init(&m->com1, IRQ(IRQ_COM1), machine_console_output, vm);
     serial_init(&m->com2, IRQ(IRQ_COM2), NULL, NULL);
     i8042_init(&m->i8042, IRQ(IRQ_KEYBOARD), IRQ(IRQ_AUX), reset);
@@ -169,6 +180,8 @@ static int machine_map(struct machine *m, struct vm *vm)
     int error = OK;
     for (unsigned i = 0; error == OK && i < ARRAY_SIZE(places); i++)
         error = io_bus_add(places[i].bus, places[i].base, places[i].size, places[i].device);
+    if (error == OK && (vm->config.devices & CONFIG_HPET))
+        error = io_bus_add(memory, LAYOUT_HPET, HPET_SIZE, &m->hpet.mmio);
     if (error == OK)
         error = pci_host_add(&m->pci, &m->host_bridge, HOST_BRIDGE_DEVFN);
     if (error == OK)
@@ -217,6 +230,7 @@ void machine_reset(struct vm *vm)
     ioapic_reset(&m->ioapic);
     pit_reset(&m->pit);
     rtc_reset(&m->rtc);
+    hpet_reset(&m->hpet);
     rtc_set_wall_clock(&m->rtc, rtc_wall_clock_ns());
     rtc_set_memory(&m->rtc, layout_below_4g(vm->config.memory), layout_above_4g(vm->config.memory));
     serial_reset(&m->com1);

@@ -63,7 +63,7 @@ static int map(struct test_devices *t, struct vm *vm)
 
 int test_devices_create(struct vm *vm, struct irq_line lines, struct test_devices **out)
 {
-    if (!vm->config.devices)
+    if (!(vm->config.devices & ~(u32)CONFIG_HPET))
         return OK;
     struct test_devices *t = *out = heap_alloc(sizeof(*t));
     if (!t)

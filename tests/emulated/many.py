@@ -75,11 +75,13 @@ def start_linux(run, name):
 
 
 @scenario("linux-2-vcpus", Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2),
-          Image(linux("linux", 2) + spinner("spin"), FILES))
+          Image(linux("linux", 2, "devices = hpet") + spinner("spin"), FILES))
 def linux_two_vcpus(run):
     """Beside a guest that never gives a CPU away of itself."""
     run.boot()
     start_linux(run, "linux")
+    clocks = run.guest_command("cat /sys/devices/system/clocksource/clocksource0/available_clocksource")
+    run.check("the kernel has found its HPET", "hpet" in clocks, clocks)
     run.leave_guest()
     run.command("start spin")
     attach_shell(run, "linux")

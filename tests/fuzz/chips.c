@@ -76,7 +76,8 @@ static void start(void)
     memset(&vm, 0, sizeof(vm));
     vm.console = &console;
     vm.config.memory = 4 * GIB;
-    vm.config.devices = CONFIG_DEBUG_EXIT | CONFIG_DEBUGCON | CONFIG_TESTDEV | CONFIG_FW_CFG;
+    vm.config.devices =
+        CONFIG_DEBUG_EXIT | CONFIG_DEBUGCON | CONFIG_TESTDEV | CONFIG_FW_CFG | CONFIG_HPET;
     io_bus_init(&vm.ports, "port", LAYOUT_PORT_SPACE);
     io_bus_init(&vm.mmio, "memory", LAYOUT_MEMORY_SPACE);
     io_clock_init(&vm.clock, CLOCK_HZ, clock_now);

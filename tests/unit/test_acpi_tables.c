@@ -31,12 +31,14 @@ static const void *at(gpa_t gpa)
     return bios + (gpa - LAYOUT_BIOS);
 }
 
+static bool with_hpet;
+
 static int build(unsigned cpus)
 {
     gpa_t rsdp = 0;
     memset(bios, 0, sizeof(bios));
     bios_size = sizeof(bios);
-    int error = acpi_tables_build(NULL, cpus, &rsdp);
+    int error = acpi_tables_build(NULL, cpus, with_hpet, &rsdp);
     CHECK(error != OK || rsdp == LAYOUT_RSDP);
     return error;
 }
@@ -141,12 +143,28 @@ TEST(ssdt_has_a_device_for_each_processor)
     CHECK_EQ(ssdt->cpus[63].uid_value, 63);
 }
 
+TEST(hpet_is_listed_if_there_is_one)
+{
+    with_hpet = false;
+    CHECK_EQ(build(1), OK);
+    const struct acpi_rsdp *rsdp = at(LAYOUT_RSDP);
+    u32 without = ((const struct acpi_header *)at(rsdp->xsdt))->length;
+    with_hpet = true;
+    CHECK_EQ(build(1), OK);
+    CHECK_EQ(((const struct acpi_header *)at(rsdp->xsdt))->length, without + 8);
+    const struct acpi_hpet *hpet = (const void *)find("HPET");
+    CHECK_EQ(hpet->header.length, 56);
+    CHECK_EQ(hpet->block_id, HPET_BLOCK_ID);
+    CHECK_EQ(hpet->address, LAYOUT_HPET);
+    with_hpet = false;
+}
+
 TEST(too_much_is_refused)
 {
     CHECK_EQ(build(APIC_BUS_MAX + 1), ERR_RANGE);
     gpa_t rsdp;
     for (bios_size = 0; bios_size < 4096; bios_size += 100)
-        CHECK_EQ(acpi_tables_build(NULL, 64, &rsdp), ERR_FAULT);
+        CHECK_EQ(acpi_tables_build(NULL, 64, false, &rsdp), ERR_FAULT);
 }
 
 static void dump(const char *folder, const struct acpi_header *table)
@@ -164,8 +182,9 @@ TEST(dump_for_iasl)
     const char *folder = getenv("ACPI_TABLES_DUMP");
     if (!folder)
         return;
+    with_hpet = true;
     CHECK_EQ(build(4), OK);
-    static const char *const names[] = {"FACP", "APIC", "MCFG", "SSDT"};
+    static const char *const names[] = {"FACP", "APIC", "MCFG", "SSDT", "HPET"};
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         dump(folder, find(names[i]));
     dump(folder, at(((const struct acpi_fadt *)find("FACP"))->dsdt));

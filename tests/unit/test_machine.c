@@ -410,3 +410,49 @@ TEST(survives_anything)
     machine_reset(&vm);
     finish();
 }
+
+// --- the HPET ---
+
+#define HPET_CONFIG          (LAYOUT_HPET + 0x10)
+#define HPET_TIMER0          (LAYOUT_HPET + 0x100)
+#define HPET_TIMER0_MATCH    (LAYOUT_HPET + 0x108)
+#define HPET_ENABLE_LEGACY   3
+#define HPET_TIMER_INTERRUPT 4
+
+static void hpet_out(u64 address, u64 value)
+{
+    CHECK(io_bus_write(&vm.mmio, address, 8, value));
+}
+
+TEST(hpet_is_there_if_it_is_listed)
+{
+    u64 value;
+    start();
+    CHECK(!io_bus_read(&vm.mmio, LAYOUT_HPET, 8, &value));
+    finish();
+    start_with(CONFIG_HPET);
+    CHECK(!vm.machine->test_devices);
+    CHECK(io_bus_read(&vm.mmio, LAYOUT_HPET, 8, &value));
+    CHECK_EQ((u32)value, HPET_BLOCK_ID);
+    finish();
+}
+
+TEST(hpet_takes_the_timer_line_from_the_pit)
+{
+    start_with(CONFIG_HPET);
+    pic_start(0);
+    hpet_out(HPET_CONFIG, HPET_ENABLE_LEGACY);
+    out(0x43, 0x34), out(0x40, 0), out(0x40, 0x10);
+    pass(20000000);
+    CHECK(!machine_pic_pending(&vm)); // the PIT ticks unheard
+    hpet_out(HPET_TIMER0, HPET_TIMER_INTERRUPT);
+    hpet_out(HPET_TIMER0_MATCH, 3000000);
+    pass(20000000);
+    CHECK(machine_pic_pending(&vm));
+    CHECK_EQ(machine_pic_acknowledge(&vm), 0x20);
+    out(0x20, 0x20);
+    hpet_out(HPET_CONFIG, 0);
+    pass(20000000);
+    CHECK_EQ(machine_pic_acknowledge(&vm), 0x20); // the PIT again
+    finish();
+}
