@@ -41,6 +41,7 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.
     vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \
     vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
     vmm/emulate_stack.c vmm/emulate_wide.c vmm/task_switch.c vmm/task_segments.c \
+    vmm/alu_multiply.c vmm/emulate_arithmetic.c vmm/emulate_system.c \
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
     vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/test_devices.c vmm/acpi_tables.c
@@ -97,7 +98,7 @@ CORE_OBJECTS += $(ZYDIS_OBJECTS)
 $(B)/core/arch/x86_64/insn.o: CORE_CFLAGS += $(ZYDIS_FLAGS)
 $(B)/core/arch/x86_64/insn.o: $(ZYDIS_HEADER)
 
-ZYDIS_TESTS := $(B)/unit/test_insn $(B)/unit/test_emulate
+ZYDIS_TESTS := $(B)/unit/test_insn $(B)/unit/test_emulate $(B)/unit/test_emulate_system
 $(ZYDIS_TESTS): UNIT_CFLAGS += $(ZYDIS_FLAGS)
 $(ZYDIS_TESTS): UNIT_OBJECTS := $(ZYDIS_HOST_OBJECTS)
 $(ZYDIS_TESTS): $(ZYDIS_HOST_OBJECTS)
@@ -169,7 +170,7 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
 TEST_GUESTS := bench hostile tasks forms devices
-CHECK_GUESTS := sensitive exceptions cpu paging apic xstate
+CHECK_GUESTS := sensitive exceptions cpu paging apic xstate mmio
 GUEST_CFLAGS := $(filter-out -Os -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS)) -O2
 GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o
 CHECK_LIB := $(GUEST_LIB) $(B)/guests/lib/check.o

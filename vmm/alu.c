@@ -3,9 +3,8 @@
 // from the result.
 #include "vmm/alu.h"
 #include "vmm/lib/bits.h"
-#include "arch/x86_64/regs.h"
 
-#define STATUS_FLAGS (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
+#define STATUS_FLAGS ALU_STATUS_FLAGS
 #define AF_BIT       BIT(4) // the carry into bit 4 is a ^ b ^ result there
 
 struct alu_operation {

@@ -21,34 +21,20 @@ static inline bool map(struct emulation *e, unsigned access, struct emulation_op
     return emulation_map(e, i->segment, offset, size, access, 0, m);
 }
 
-static void flags_write(struct emulation *e, u64 flags)
-{
-    e->vcpu->ops->reg_write(e->vcpu, REG_RFLAGS, flags);
-}
-
-static u64 flags_read(struct emulation *e)
-{
-    return vcpu_reg(e->vcpu, REG_RFLAGS);
-}
-
 // The second operand where it is not in memory.
 static u64 source(struct emulation *e)
 {
     const struct insn *i = e->insn;
     if (i->from.kind == INSN_OPERAND_REGISTER)
         return emulation_register_read(e, &i->from);
+    if (unlikely(i->from.kind == INSN_OPERAND_SEGMENT))
+        return emulation_selector(e, i->from.reg);
     return i->immediate;
 }
 
 static bool stores(const struct insn *i)
 {
     return i->to.kind == INSN_OPERAND_MEMORY;
-}
-
-static u64 sign_extend(u64 value, unsigned size)
-{
-    unsigned unused = 64 - size * 8;
-    return (u64)((s64)(value << unused) >> unused);
 }
 
 static enum exit_action do_mov(struct emulation *e)
@@ -62,7 +48,7 @@ static enum exit_action do_mov(struct emulation *e)
     } else {
         u64 value = emulation_read(e, &m);
         if (i->op == INSN_MOVSX)
-            value = sign_extend(value, i->from.size);
+            value = (u64)bytes_signed(value, i->from.size);
         emulation_register_write(e, &i->to, value);
     }
     return ACTION_NEXT;
@@ -80,7 +66,7 @@ static enum exit_action do_alu(struct emulation *e)
     bool discard = only_compares(i->op);
     if (!map(e, stores(i) && !discard ? RMW : PAGE_READ, &m))
         return ACTION_FAULT;
-    u64 memory = emulation_read(e, &m), flags = flags_read(e), result;
+    u64 memory = emulation_read(e, &m), flags = emulation_flags(e), result;
     if (stores(i))
         result = alu(i->op, m.size, memory, source(e), &flags);
     else
@@ -89,7 +75,7 @@ static enum exit_action do_alu(struct emulation *e)
         emulation_write(e, &m, result);
     else if (!discard)
         emulation_register_write(e, &i->to, result);
-    flags_write(e, flags);
+    emulation_flags_write(e, flags);
     return ACTION_NEXT;
 }
 
@@ -98,9 +84,9 @@ static enum exit_action do_unary(struct emulation *e)
     struct emulation_operand m;
     if (!map(e, RMW, &m))
         return ACTION_FAULT;
-    u64 flags = flags_read(e);
+    u64 flags = emulation_flags(e);
     emulation_write(e, &m, alu(e->insn->op, m.size, emulation_read(e, &m), 0, &flags));
-    flags_write(e, flags);
+    emulation_flags_write(e, flags);
     return ACTION_NEXT;
 }
 
@@ -123,10 +109,10 @@ static enum exit_action do_xadd(struct emulation *e)
     struct emulation_operand m;
     if (!map(e, RMW, &m))
         return ACTION_FAULT;
-    u64 memory = emulation_read(e, &m), flags = flags_read(e);
+    u64 memory = emulation_read(e, &m), flags = emulation_flags(e);
     emulation_write(e, &m, alu(INSN_ADD, m.size, memory, source(e), &flags));
     emulation_register_write(e, &i->from, memory);
-    flags_write(e, flags);
+    emulation_flags_write(e, flags);
     return ACTION_NEXT;
 }
 
@@ -138,13 +124,13 @@ static enum exit_action do_cmpxchg(struct emulation *e)
         return ACTION_FAULT;
     struct insn_operand accumulator = {
         .kind = INSN_OPERAND_REGISTER, .size = (u8)m.size, .reg = GPR_RAX};
-    u64 memory = emulation_read(e, &m), flags = flags_read(e);
+    u64 memory = emulation_read(e, &m), flags = emulation_flags(e);
     u64 expected = emulation_register_read(e, &accumulator);
     alu(INSN_CMP, m.size, expected, memory, &flags);
     emulation_write(e, &m, expected == memory ? source(e) : memory);
     if (expected != memory)
         emulation_register_write(e, &accumulator, memory);
-    flags_write(e, flags);
+    emulation_flags_write(e, flags);
     return ACTION_NEXT;
 }
 
@@ -154,7 +140,7 @@ static u64 bit_string_offset(const struct insn *i, u64 bit)
 {
     if (i->from.kind != INSN_OPERAND_REGISTER)
         return 0;
-    s64 signed_bit = (s64)sign_extend(bit, i->from.size);
+    s64 signed_bit = bytes_signed(bit, i->from.size);
     s64 bits = i->to.size * 8;
     s64 units = signed_bit >= 0 ? signed_bit / bits : -((bits - 1 - signed_bit) / bits);
     return (u64)(units * i->to.size);
@@ -185,7 +171,7 @@ static enum exit_action do_bit(struct emulation *e)
     u64 value = emulation_read(e, &m), bit = BIT(number & (i->to.size * 8u - 1));
     if (i->op != INSN_BT)
         emulation_write(e, &m, bit_result(i->op, value, bit));
-    flags_write(e, (flags_read(e) & ~RFLAGS_CF) | (value & bit ? RFLAGS_CF : 0));
+    emulation_flags_write(e, (emulation_flags(e) & ~RFLAGS_CF) | (value & bit ? RFLAGS_CF : 0));
     return ACTION_NEXT;
 }
 
@@ -196,11 +182,11 @@ static enum exit_action do_shift(struct emulation *e)
     if (!map(e, RMW, &m))
         return ACTION_FAULT;
     bool two = i->op == INSN_SHLD || i->op == INSN_SHRD;
-    u64 flags = flags_read(e), second = source(e), count = two ? i->immediate : second;
+    u64 flags = emulation_flags(e), second = source(e), count = two ? i->immediate : second;
     if (i->count_in_cl)
         count = emulation_gpr(e, GPR_RCX);
     emulation_write(e, &m, alu_shift(i->op, m.size, emulation_read(e, &m), second, count, &flags));
-    flags_write(e, flags);
+    emulation_flags_write(e, flags);
     return ACTION_NEXT;
 }
 
@@ -275,12 +261,29 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_SHLD] = do_shift,
     [INSN_SHRD] = do_shift,
     [INSN_MOVBE] = do_movbe,
+    [INSN_MUL] = emulation_multiply,
+    [INSN_IMUL] = emulation_multiply,
+    [INSN_DIV] = emulation_divide,
+    [INSN_IDIV] = emulation_divide,
+    [INSN_BSF] = emulation_count,
+    [INSN_BSR] = emulation_count,
+    [INSN_TZCNT] = emulation_count,
+    [INSN_LZCNT] = emulation_count,
+    [INSN_POPCNT] = emulation_count,
+    [INSN_CMOV] = emulation_cmov,
+    [INSN_SET] = emulation_set,
+    [INSN_CLFLUSH] = emulation_clflush,
     [INSN_PUSH] = emulation_push,
     [INSN_POP] = emulation_pop,
     [INSN_CALL] = emulation_branch,
+    [INSN_RET] = emulation_ret,
+    [INSN_LEAVE] = emulation_leave,
+    [INSN_ENTER] = emulation_enter,
     [INSN_JMP] = emulation_branch,
     [INSN_CMPXCHG8B] = emulation_cmpxchg8b,
     [INSN_VECTOR] = emulation_vector,
+    [INSN_VECTOR_HALF] = emulation_vector_half,
+    [INSN_MOV_SEGMENT... INSN_CALL_FAR] = emulation_system,
 };
 
 // The CPU could not read a guest page table, because it is in no RAM: there, everything reads as

@@ -2,6 +2,7 @@
 // From CS:RIP to a decoded instruction. The bytes are read through the guest's page tables every
 // time; only decoding them is spared if the same bytes at the same address were decoded before.
 #include "vmm/emulation.h"
+#include "arch/x86_64/regs.h"
 #include "vmm/lib/string.h"
 #include "mm/heap.h"
 
@@ -99,6 +100,17 @@ static gva_t code_address(const struct emulation *e)
     return e->paging.code64 ? rip : (u32)(e->paging.code_base + rip);
 }
 
+// The CPU would not have come as far as to the access: the code has changed since. But one of
+// AVX-512 may be what it saw.
+static enum exit_action undecodable(struct emulation *e, const union code *code)
+{
+    if (!insn_is_evex(code->bytes, sizeof(*code)))
+        return exit_fault(e->exit, VECTOR_UD);
+    vm_kill(e->vcpu->vm, "cannot emulate: an AVX-512 instruction at 0x%llx",
+            (unsigned long long)e->exit->rip);
+    return ACTION_STOP;
+}
+
 // The page after is looked at only if the instruction reaches into it.
 static bool decode(struct emulation *e, gva_t gva, union code *code, unsigned count,
                    enum exit_action *action)
@@ -115,9 +127,7 @@ static bool decode(struct emulation *e, gva_t gva, union code *code, unsigned co
         if (insn_decode(code->bytes, count + more, mode, &e->decoded))
             return true;
     }
-    vm_kill(e->vcpu->vm, "cannot emulate: unknown instruction at 0x%llx",
-            (unsigned long long)e->exit->rip);
-    *action = ACTION_STOP;
+    *action = undecodable(e, code);
     return false;
 }
 

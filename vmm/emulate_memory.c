@@ -38,6 +38,13 @@ void emulation_register_write(struct emulation *e, const struct insn_operand *o,
         register_merge(e->vcpu, o->reg, value, mask);
 }
 
+u16 emulation_selector(struct emulation *e, unsigned segment)
+{
+    struct segment s;
+    e->vcpu->ops->segment_read(e->vcpu, (enum vcpu_segment)segment, &s);
+    return s.selector;
+}
+
 u64 emulation_address_register(struct emulation *e, unsigned gpr)
 {
     return emulation_gpr(e, gpr) & emulation_address_mask(e);
@@ -131,13 +138,30 @@ static COLD bool map_walk(struct emulation *e, unsigned segment, gva_t gva, unsi
            (o->first == o->size || translate(e, next, access, memo, &o->gpa[1]));
 }
 
+// "Interrupt 17 - Alignment Check Exception", which is last: the address is good otherwise.
+static COLD bool may_be_unaligned(struct emulation *e)
+{
+    const u64 cr0 = vcpu_reg(e->vcpu, REG_CR0), rflags = vcpu_reg(e->vcpu, REG_RFLAGS);
+    guest_paging_complete(&e->paging);
+    if (!e->paging.user || !(cr0 & CR0_AM) || !(rflags & RFLAGS_AC))
+        return true;
+    exit_fault_error(e->exit, VECTOR_AC, 0);
+    return false;
+}
+
+// Operands of vectors, far pointers and tables are not checked.
+static bool is_aligned(gva_t gva, unsigned size)
+{
+    return size > OPERAND_MAX || (size & (size - 1)) || !(gva & (size - 1));
+}
+
 bool emulation_map(struct emulation *e, unsigned segment, u64 offset, unsigned size,
                    unsigned access, unsigned memo, struct emulation_operand *o)
 {
     gva_t gva;
     if (unlikely(!linear(e, segment, offset, size, access, &gva)))
         return false;
-    if (emulation_map_exit(e, gva, size, access, o))
+    if (!(size & (size - 1)) && emulation_map_exit(e, gva, size, access, o))
         return true;
     const struct emulation_memo *m = &e->memos[memo];
     u64 room = PAGE_SIZE - (gva & PAGE_MASK);
@@ -147,8 +171,17 @@ bool emulation_map(struct emulation *e, unsigned segment, u64 offset, unsigned s
         o->gpa[0] = m->gpa | (gva & PAGE_MASK);
     else if (!map_walk(e, segment, gva, access, memo, o))
         return false;
+    if (unlikely(!is_aligned(gva, size)) && !may_be_unaligned(e))
+        return false;
     o->device_read = o->device_write = false; // not known
     return true;
+}
+
+bool emulation_map_memory(struct emulation *e, unsigned access, struct emulation_operand *o)
+{
+    const struct insn *i = e->insn;
+    unsigned size = i->to.kind == INSN_OPERAND_MEMORY ? i->to.size : i->from.size;
+    return emulation_map(e, i->segment, emulation_offset(e), size, access, 0, o);
 }
 
 // --- RAM or device ---

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// PUSH, POP, and near CALL and JMP through an operand in memory. SDM volume 1, "Procedure Stack",
-// and volume 2 for each instruction.
+// What uses the stack: PUSH, POP, LEAVE, ENTER, near CALL and RET; and near JMP through an operand
+// in memory. SDM volume 1, "Procedure Stack", and volume 2 for each instruction.
 #include "vmm/emulation.h"
 #include "arch/x86_64/regs.h"
 
@@ -16,14 +16,13 @@ static u64 stack_mask(struct emulation *e)
     return bytes_mask(ss.access & SEGMENT_DB ? sizeof(u32) : sizeof(u16));
 }
 
-static void stack_set(struct emulation *e, u64 mask, u64 top)
+void emulation_stack_set(struct emulation *e, u64 mask, u64 top)
 {
     vcpu_gpr_write(e->vcpu, GPR_RSP, (emulation_gpr(e, GPR_RSP) & ~mask) | (top & mask));
 }
 
-// `size` bytes on top of what is there; *top is RSP after that.
-static bool map_top(struct emulation *e, unsigned size, u64 *top, u64 *mask,
-                    struct emulation_operand *m)
+bool emulation_map_top(struct emulation *e, unsigned size, u64 *top, u64 *mask,
+                       struct emulation_operand *m)
 {
     *mask = stack_mask(e);
     *top = (emulation_gpr(e, GPR_RSP) - size) & *mask;
@@ -38,32 +37,98 @@ static bool map_operand(struct emulation *e, u64 offset, unsigned access,
                          MEMO_OPERAND, m);
 }
 
+// `size` bytes that are there.
+static bool map_stacked(struct emulation *e, u64 rsp, unsigned size, struct emulation_operand *m)
+{
+    return emulation_map(e, SEG_SS, rsp & stack_mask(e), size, PAGE_READ, MEMO_STACK, m);
+}
+
+// An operand that is not in memory.
+static u64 operand_value(struct emulation *e, const struct insn_operand *o)
+{
+    switch (o->kind) {
+    case INSN_OPERAND_REGISTER:
+        return emulation_register_read(e, o);
+    case INSN_OPERAND_SEGMENT:
+        return emulation_selector(e, o->reg);
+    default:
+        return e->insn->immediate;
+    }
+}
+
 enum exit_action emulation_push(struct emulation *e)
 {
+    const struct insn *i = e->insn;
     struct emulation_operand from, to;
     u64 top, mask;
-    if (!map_operand(e, emulation_offset(e), PAGE_READ, &from) ||
-        !map_top(e, from.size, &top, &mask, &to))
+    bool in_memory = i->to.kind == INSN_OPERAND_MEMORY;
+    if ((in_memory && !map_operand(e, emulation_offset(e), PAGE_READ, &from)) ||
+        !emulation_map_top(e, i->operand_size, &top, &mask, &to))
         return ACTION_FAULT;
-    emulation_write(e, &to, emulation_read(e, &from));
-    stack_set(e, mask, top);
+    emulation_write(e, &to, in_memory ? emulation_read(e, &from) : operand_value(e, &i->to));
+    emulation_stack_set(e, mask, top);
     return ACTION_NEXT;
 }
 
-// An operand that RSP is the base of lies where RSP points afterwards.
+// An operand that RSP is the base of lies where RSP points afterwards; POP of RSP ends with what
+// was popped.
 enum exit_action emulation_pop(struct emulation *e)
 {
     const struct insn *i = e->insn;
     struct emulation_operand from, to;
-    u64 mask = stack_mask(e), rsp = emulation_gpr(e, GPR_RSP);
-    u64 offset = emulation_offset(e) + (i->base == GPR_RSP ? i->to.size : 0);
-    if (!emulation_map(e, SEG_SS, rsp & mask, i->to.size, PAGE_READ, MEMO_STACK, &from) ||
-        !map_operand(e, offset, PAGE_WRITE, &to))
+    bool in_memory = i->to.kind == INSN_OPERAND_MEMORY;
+    u64 rsp = emulation_gpr(e, GPR_RSP);
+    u64 offset = emulation_offset(e) + (i->base == GPR_RSP ? i->operand_size : 0);
+    if (!map_stacked(e, rsp, i->operand_size, &from) ||
+        (in_memory && !map_operand(e, offset, PAGE_WRITE, &to)))
         return ACTION_FAULT;
-    emulation_write(e, &to, emulation_read(e, &from));
-    stack_set(e, mask, rsp + i->to.size);
+    u64 value = emulation_read(e, &from);
+    emulation_stack_set(e, stack_mask(e), rsp + i->operand_size);
+    if (in_memory)
+        emulation_write(e, &to, value);
+    else
+        emulation_register_write(e, &i->to, value);
     return ACTION_NEXT;
 }
+
+// --- RBP ---
+
+static struct insn_operand frame_register(const struct emulation *e)
+{
+    return (struct insn_operand){
+        .kind = INSN_OPERAND_REGISTER, .size = e->insn->operand_size, .reg = GPR_RBP};
+}
+
+enum exit_action emulation_leave(struct emulation *e)
+{
+    struct emulation_operand from;
+    struct insn_operand rbp = frame_register(e);
+    u64 frame = emulation_gpr(e, GPR_RBP);
+    if (!map_stacked(e, frame, rbp.size, &from))
+        return ACTION_FAULT;
+    u64 value = emulation_read(e, &from);
+    emulation_stack_set(e, stack_mask(e), frame + rbp.size);
+    emulation_register_write(e, &rbp, value);
+    return ACTION_NEXT;
+}
+
+enum exit_action emulation_enter(struct emulation *e)
+{
+    struct emulation_operand to;
+    struct insn_operand rbp = frame_register(e);
+    u64 top, mask;
+    if (e->insn->immediate)
+        return emulation_cannot(e); // copies frame pointers
+    if (!emulation_map_top(e, rbp.size, &top, &mask, &to))
+        return ACTION_FAULT;
+    emulation_write(e, &to, emulation_register_read(e, &rbp));
+    emulation_stack_set(e, mask, top);
+    emulation_register_write(e, &rbp, emulation_gpr(e, GPR_RSP));
+    emulation_stack_set(e, mask, top - (u64)e->insn->displacement);
+    return ACTION_NEXT;
+}
+
+// --- branches: they end at their targets instead of behind themselves ---
 
 static bool may_jump(struct emulation *e, u64 target)
 {
@@ -76,23 +141,56 @@ static bool may_jump(struct emulation *e, u64 target)
     return false;
 }
 
-// It ends at its target instead of behind itself: stepped over like any other.
+static u64 address_behind(const struct emulation *e)
+{
+    return (e->exit->rip + e->exit->length) & bytes_mask(e->insn->operand_size);
+}
+
+static u64 branch_target(struct emulation *e, const struct emulation_operand *from)
+{
+    const struct insn *i = e->insn;
+    switch (i->to.kind) {
+    case INSN_OPERAND_MEMORY:
+        return emulation_read(e, from);
+    case INSN_OPERAND_REGISTER:
+        return emulation_register_read(e, &i->to);
+    default:
+        return (address_behind(e) + i->immediate) & bytes_mask(i->operand_size);
+    }
+}
+
 enum exit_action emulation_branch(struct emulation *e)
 {
-    struct emulation_operand from, to;
+    const struct insn *i = e->insn;
+    struct emulation_operand from = {.size = 0}, to;
     u64 top = 0, mask = 0;
-    bool calls = e->insn->op == INSN_CALL;
-    unsigned size = e->insn->to.size;
-    if (!map_operand(e, emulation_offset(e), PAGE_READ, &from) ||
-        (calls && !map_top(e, size, &top, &mask, &to)))
+    bool calls = i->op == INSN_CALL;
+    if ((i->to.kind == INSN_OPERAND_MEMORY &&
+         !map_operand(e, emulation_offset(e), PAGE_READ, &from)) ||
+        (calls && !emulation_map_top(e, i->operand_size, &top, &mask, &to)))
+        return ACTION_FAULT;
+    u64 target = branch_target(e, &from);
+    if (!may_jump(e, target))
+        return ACTION_FAULT;
+    if (calls) {
+        emulation_write(e, &to, address_behind(e));
+        emulation_stack_set(e, mask, top);
+    }
+    e->vcpu->ops->skip(e->vcpu, target);
+    return ACTION_RETRY;
+}
+
+enum exit_action emulation_ret(struct emulation *e)
+{
+    const struct insn *i = e->insn;
+    struct emulation_operand from;
+    u64 rsp = emulation_gpr(e, GPR_RSP);
+    if (!map_stacked(e, rsp, i->operand_size, &from))
         return ACTION_FAULT;
     u64 target = emulation_read(e, &from);
     if (!may_jump(e, target))
         return ACTION_FAULT;
-    if (calls) {
-        emulation_write(e, &to, (e->exit->rip + e->exit->length) & bytes_mask(size));
-        stack_set(e, mask, top);
-    }
+    emulation_stack_set(e, stack_mask(e), rsp + i->operand_size + i->immediate);
     e->vcpu->ops->skip(e->vcpu, target);
     return ACTION_RETRY;
 }

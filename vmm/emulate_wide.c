@@ -6,31 +6,25 @@
 #include "arch/x86_64/vector.h"
 #include "vmm/lib/string.h"
 
-static void read_bytes(struct emulation *e, const struct emulation_operand *m, u8 *to)
+void emulation_read_bytes(struct emulation *e, const struct emulation_operand *m, void *to)
 {
     for (unsigned at = 0, size; at < m->size; at += size) {
         size = MIN(m->size - at, (unsigned)sizeof(u64));
         struct emulation_operand part = emulation_part(m, at, size);
         u64 value = emulation_read(e, &part);
-        memcpy(to + at, &value, size);
+        memcpy((u8 *)to + at, &value, size);
     }
 }
 
-static void write_bytes(struct emulation *e, const struct emulation_operand *m, const u8 *from)
+void emulation_write_bytes(struct emulation *e, const struct emulation_operand *m, const void *from)
 {
     for (unsigned at = 0, size; at < m->size; at += size) {
         u64 value = 0;
         size = MIN(m->size - at, (unsigned)sizeof(u64));
         struct emulation_operand part = emulation_part(m, at, size);
-        memcpy(&value, from + at, size);
+        memcpy(&value, (const u8 *)from + at, size);
         emulation_write(e, &part, value);
     }
-}
-
-static bool map_whole(struct emulation *e, unsigned size, unsigned access,
-                      struct emulation_operand *m)
-{
-    return emulation_map(e, e->insn->segment, emulation_offset(e), size, access, 0, m);
 }
 
 // --- CMPXCHG8B, CMPXCHG16B ---
@@ -49,7 +43,7 @@ static void half_write(struct emulation *e, unsigned gpr, unsigned half, const u
     e->vcpu->gpr[gpr] = value;
 }
 
-static bool is_aligned(const struct emulation_operand *m)
+static bool is_pair_aligned(const struct emulation_operand *m)
 {
     return m->size <= sizeof(u64) || !(m->gpa[0] & (m->size - 1));
 }
@@ -61,18 +55,18 @@ enum exit_action emulation_cmpxchg8b(struct emulation *e)
     unsigned size = e->insn->to.size, half = size / 2;
     struct emulation_operand m;
     u64 flags = vcpu_reg(e->vcpu, REG_RFLAGS) & ~RFLAGS_ZF;
-    if (!map_whole(e, size, PAGE_READ | PAGE_WRITE, &m))
+    if (!emulation_map_memory(e, PAGE_READ | PAGE_WRITE, &m))
         return ACTION_FAULT;
-    if (!is_aligned(&m))
+    if (!is_pair_aligned(&m))
         return exit_fault_error(e->exit, VECTOR_GP, 0);
-    read_bytes(e, &m, memory);
+    emulation_read_bytes(e, &m, memory);
     pair_read(e, GPR_RAX, GPR_RDX, half, expected);
     if (memcmp(memory, expected, size) == 0) {
         pair_read(e, GPR_RBX, GPR_RCX, half, expected);
-        write_bytes(e, &m, expected);
+        emulation_write_bytes(e, &m, expected);
         flags |= RFLAGS_ZF;
     } else {
-        write_bytes(e, &m, memory);
+        emulation_write_bytes(e, &m, memory);
         half_write(e, GPR_RAX, half, memory);
         half_write(e, GPR_RDX, half, memory + half);
     }
@@ -82,11 +76,26 @@ enum exit_action emulation_cmpxchg8b(struct emulation *e)
 
 // --- vectors ---
 
-static enum vector_form form_of(const struct insn *i, const struct insn_operand *reg)
+static enum vector_form vector_form_of(const struct insn *i, const struct insn_operand *reg)
 {
+    if (reg->kind == INSN_OPERAND_MMX)
+        return VECTOR_MMX;
     if (!(i->prefixes & INSN_VEX))
         return VECTOR_SSE;
     return reg->size == VECTOR_BYTES_MAX ? VECTOR_VEX_256 : VECTOR_VEX_128;
+}
+
+// The CPU saw to it, but the code may have changed since: here it would be our own fault.
+static bool usable(struct emulation *e, enum vector_form form)
+{
+    bool avx = form == VECTOR_VEX_128 || form == VECTOR_VEX_256;
+    if (avx && !(e->vcpu->xcr0 & XCR0_AVX))
+        exit_fault(e->exit, VECTOR_UD);
+    else if (form == VECTOR_MMX && vector_mmx_faults())
+        exit_fault(e->exit, VECTOR_MF);
+    else
+        return true;
+    return false;
 }
 
 // A load shorter than the register clears the rest of its low 16 bytes.
@@ -95,20 +104,37 @@ enum exit_action emulation_vector(struct emulation *e)
     const struct insn *i = e->insn;
     bool store = i->to.kind == INSN_OPERAND_MEMORY;
     const struct insn_operand *reg = store ? &i->from : &i->to;
-    enum vector_form form = form_of(i, reg);
+    enum vector_form form = vector_form_of(i, reg);
     u8 bytes[VECTOR_BYTES_MAX] = {0};
     struct emulation_operand m;
-    // The CPU saw to it, but the code may have changed since: here it would be our own #UD.
-    if (form != VECTOR_SSE && !(e->vcpu->xcr0 & XCR0_AVX))
-        return exit_fault(e->exit, VECTOR_UD);
-    if (!map_whole(e, store ? i->to.size : i->from.size, store ? PAGE_WRITE : PAGE_READ, &m))
+    if (!usable(e, form) || !emulation_map_memory(e, store ? PAGE_WRITE : PAGE_READ, &m))
         return ACTION_FAULT;
     if (store) {
         vector_read(reg->reg, bytes, form);
-        write_bytes(e, &m, bytes);
+        emulation_write_bytes(e, &m, bytes);
     } else {
-        read_bytes(e, &m, bytes);
+        emulation_read_bytes(e, &m, bytes);
         vector_write(reg->reg, bytes, form);
+    }
+    return ACTION_NEXT;
+}
+
+// A load leaves the other half; with VEX it has three operands, which is another instruction.
+enum exit_action emulation_vector_half(struct emulation *e)
+{
+    const struct insn *i = e->insn;
+    bool store = i->to.kind == INSN_OPERAND_MEMORY;
+    const struct insn_operand *reg = store ? &i->from : &i->to;
+    u64 halves[2];
+    struct emulation_operand m;
+    if (!emulation_map_memory(e, store ? PAGE_WRITE : PAGE_READ, &m))
+        return ACTION_FAULT;
+    vector_read(reg->reg, halves, VECTOR_SSE);
+    if (store) {
+        emulation_write(e, &m, halves[reg->high]);
+    } else {
+        halves[reg->high] = emulation_read(e, &m);
+        vector_write(reg->reg, halves, VECTOR_SSE);
     }
     return ACTION_NEXT;
 }

@@ -47,6 +47,16 @@ static inline u64 emulation_gpr(struct emulation *e, unsigned gpr)
     return likely(gpr != GPR_RSP) ? e->vcpu->gpr[gpr] : vcpu_reg(e->vcpu, REG_RSP);
 }
 
+static inline u64 emulation_flags(struct emulation *e)
+{
+    return vcpu_reg(e->vcpu, REG_RFLAGS);
+}
+
+static inline void emulation_flags_write(struct emulation *e, u64 flags)
+{
+    e->vcpu->ops->reg_write(e->vcpu, REG_RFLAGS, flags);
+}
+
 static inline u64 emulation_address_mask(const struct emulation *e)
 {
     return bytes_mask(e->insn->address_size);
@@ -54,6 +64,7 @@ static inline u64 emulation_address_mask(const struct emulation *e)
 
 u64 emulation_register_read(struct emulation *e, const struct insn_operand *o);
 void emulation_register_write(struct emulation *e, const struct insn_operand *o, u64 value);
+u16 emulation_selector(struct emulation *e, unsigned segment);
 // A register of the address size: the count and the pointers of string instructions.
 u64 emulation_address_register(struct emulation *e, unsigned gpr);
 void emulation_address_register_write(struct emulation *e, unsigned gpr, u64 value);
@@ -76,14 +87,17 @@ bool emulation_page_fault(struct vm_exit *exit, gva_t gva, u32 error);
 // Segment checks, translation, permission. memo: which of e->memos to use.
 MUST_CHECK bool emulation_map(struct emulation *e, unsigned segment, u64 offset, unsigned size,
                               unsigned access, unsigned memo, struct emulation_operand *operand);
-// The operand within its page, if it is where the hardware reported the access that made this exit:
-// the hardware has translated and checked it.
+// The instruction's operand in memory.
+MUST_CHECK bool emulation_map_memory(struct emulation *e, unsigned access,
+                                     struct emulation_operand *operand);
+// The operand, if it is where the hardware reported the access that made this exit: the hardware
+// has translated and checked it. size: a power of two; whatever is not aligned takes the longer
+// way, be it for the next page or for #AC.
 static inline bool emulation_map_exit(struct emulation *e, gva_t gva, unsigned size,
                                       unsigned access, struct emulation_operand *operand)
 {
     const struct vm_exit *exit = e->exit;
-    if (((gva ^ e->reported) & ~PAGE_MASK) || (access & ~exit->memory.access) ||
-        (gva & PAGE_MASK) + size > PAGE_SIZE)
+    if (((gva ^ e->reported) & ~PAGE_MASK) || (access & ~exit->memory.access) || (gva & (size - 1)))
         return false;
     operand->gpa[0] = (exit->memory.gpa & ~PAGE_MASK) | (gva & PAGE_MASK);
     operand->size = operand->first = size;
@@ -121,12 +135,34 @@ enum exit_action emulation_cannot(struct emulation *e);
 struct emulation_operand emulation_part(const struct emulation_operand *operand, unsigned at,
                                         unsigned size);
 
+// An operand of any size, as accesses of 8 bytes and a rest, lowest first (vmm/emulate_wide.c).
+void emulation_read_bytes(struct emulation *e, const struct emulation_operand *operand, void *to);
+void emulation_write_bytes(struct emulation *e, const struct emulation_operand *operand,
+                           const void *from);
+
+// vmm/emulate_arithmetic.c
+enum exit_action emulation_multiply(struct emulation *e);
+enum exit_action emulation_divide(struct emulation *e);
+enum exit_action emulation_count(struct emulation *e);
+enum exit_action emulation_cmov(struct emulation *e);
+enum exit_action emulation_set(struct emulation *e);
+enum exit_action emulation_clflush(struct emulation *e);
 // vmm/emulate_stack.c
+// `size` bytes on top of what is there; *top is what RSP will be, in the bits of *mask.
+MUST_CHECK bool emulation_map_top(struct emulation *e, unsigned size, u64 *top, u64 *mask,
+                                  struct emulation_operand *operand);
+void emulation_stack_set(struct emulation *e, u64 mask, u64 top);
 enum exit_action emulation_push(struct emulation *e);
 enum exit_action emulation_pop(struct emulation *e);
 enum exit_action emulation_branch(struct emulation *e); // near CALL and JMP
+enum exit_action emulation_ret(struct emulation *e);
+enum exit_action emulation_leave(struct emulation *e);
+enum exit_action emulation_enter(struct emulation *e);
 // vmm/emulate_wide.c
 enum exit_action emulation_cmpxchg8b(struct emulation *e);
 enum exit_action emulation_vector(struct emulation *e);
+enum exit_action emulation_vector_half(struct emulation *e);
+// vmm/emulate_system.c: segment registers, descriptor tables, machine status word, far branches.
+enum exit_action emulation_system(struct emulation *e);
 // vmm/emulate_string.c
 enum exit_action emulation_string(struct emulation *e);

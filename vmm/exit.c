@@ -18,8 +18,6 @@
 // KVM's hypercall interface, which stock Linux speaks: an unknown number gives -KVM_ENOSYS.
 #define HYPERCALL_ENOSYS ((u64)-1000)
 
-#define CR0_LMSW (CR0_PE | CR0_MP | CR0_EM | CR0_TS)
-
 #define X(kind, handler, name) static enum exit_action handler(struct vcpu *, struct vm_exit *);
 EXIT_LIST(X)
 #undef X
@@ -198,8 +196,8 @@ static u64 cr_write_value(struct vcpu *vcpu, const struct vm_exit *exit)
     switch (exit->cr.kind) {
     case CR_CLTS:
         return cr0 & ~CR0_TS;
-    case CR_LMSW: // sets or clears the low four bits, but cannot clear PE
-        return (cr0 & ~(CR0_LMSW & ~CR0_PE)) | (exit->cr.value & CR0_LMSW);
+    case CR_LMSW:
+        return cr0_lmsw(cr0, exit->cr.value);
     default:
         return vcpu_gpr_read(vcpu, exit->cr.gpr);
     }

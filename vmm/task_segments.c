@@ -1,36 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The segment registers of a new task, one after the other, with the checks and error codes of SDM
-// volume 3, "Exception Conditions Checked During a Task Switch".
+// Descriptors, and the segment registers of a new task, one after the other, with the checks and
+// error codes of SDM volume 3, "Exception Conditions Checked During a Task Switch".
 #include "vmm/task.h"
 #include "arch/x86_64/regs.h"
 #include "vmm/lib/bits.h"
 
-#define DESCRIPTOR_SIZE    8
 #define DESCRIPTOR_ACCESS  0xf0ffu // what of its second word is in struct segment
 #define DESCRIPTOR_BYTE    5       // type, S, DPL, P
 #define LIMIT_GRANULE      12
 #define ACCESS_GRANULARITY BIT(15)
-#define ACCESS_S           BIT(4)
-#define ACCESS_CODE        BIT(3)
-#define ACCESS_CONFORMING  BIT(2) // of code
-#define ACCESS_RW          BIT(1) // code: readable; data: writable
-#define ACCESS_DPL_SHIFT   5
-#define ACCESS_DPL_WIDTH   2
-#define ACCESS_LDT         0x2u
 #define ACCESS_V86         0xf3u
 #define ACCESS_CODE_EMPTY  (0x9bu | (u32)SEGMENT_DB)
 #define LIMIT_V86          0xffffu
 #define V86_BASE_SHIFT     4
-
-static unsigned dpl(const struct segment *s)
-{
-    return (unsigned)bits_get(s->access, ACCESS_DPL_SHIFT, ACCESS_DPL_WIDTH);
-}
-
-static bool is_null(u16 selector)
-{
-    return !(selector & ~SELECTOR_RPL);
-}
 
 bool task_descriptor(struct task *task, u16 selector, gva_t *gva)
 {
@@ -38,9 +20,11 @@ bool task_descriptor(struct task *task, u16 selector, gva_t *gva)
     struct segment table;
     task->vcpu->ops->segment_read(task->vcpu, local ? SEG_LDTR : SEG_GDTR, &table);
     if ((local && (table.access & SEGMENT_UNUSABLE)) ||
-        (selector | (DESCRIPTOR_SIZE - 1u)) > table.limit)
+        (selector | (TASK_DESCRIPTOR_SIZE - 1u)) > table.limit)
         return false;
-    *gva = (u32)(table.base + (selector & ~(DESCRIPTOR_SIZE - 1u)));
+    *gva = table.base + (selector & ~(TASK_DESCRIPTOR_SIZE - 1u));
+    if (!(task->paging.efer & EFER_LMA))
+        *gva = (u32)*gva;
     return true;
 }
 
@@ -81,13 +65,14 @@ static void set(struct task *task, enum vcpu_segment which, const struct segment
     task->vcpu->ops->segment_write(task->vcpu, which, s);
 }
 
-// A descriptor that passed its checks goes into the register, and is marked accessed.
-static bool use(struct task *task, enum vcpu_segment which, const struct segment *s)
+bool task_segment_use(struct task *task, enum vcpu_segment which, const struct segment *s)
 {
+    struct segment loaded = *s;
     if (!(s->access & ACCESS_ACCESSED) &&
         !task_descriptor_mark(task, s->selector, ACCESS_ACCESSED, 0))
         return false;
-    set(task, which, s);
+    loaded.access |= ACCESS_ACCESSED; // also in the register: the CPU insists on it
+    set(task, which, &loaded);
     return true;
 }
 
@@ -95,14 +80,14 @@ static bool load_ldt(struct task *task, u16 selector)
 {
     struct segment s = {.selector = selector, .access = SEGMENT_UNUSABLE};
     set(task, SEG_LDTR, &s);
-    if (is_null(selector))
+    if (task_is_null(selector))
         return true;
     if (selector & SELECTOR_TI)
-        return task_fault(task, VECTOR_TS, selector);
-    if (!task_descriptor_read(task, selector, VECTOR_TS, &s))
+        return task_fault(task, task->invalid, selector);
+    if (!task_descriptor_read(task, selector, task->invalid, &s))
         return false;
     if ((s.access & ACCESS_TYPE_MASK) != ACCESS_LDT || !(s.access & ACCESS_PRESENT))
-        return task_fault(task, VECTOR_TS, selector);
+        return task_fault(task, task->invalid, selector);
     set(task, SEG_LDTR, &s);
     return true;
 }
@@ -111,49 +96,49 @@ static bool load_code(struct task *task, u16 selector)
 {
     struct segment s;
     unsigned rpl = selector & SELECTOR_RPL;
-    if (is_null(selector))
-        return task_fault(task, VECTOR_TS, selector);
-    if (!task_descriptor_read(task, selector, VECTOR_TS, &s))
+    if (task_is_null(selector))
+        return task_fault(task, task->invalid, selector);
+    if (!task_descriptor_read(task, selector, task->invalid, &s))
         return false;
     bool conforming = s.access & ACCESS_CONFORMING;
     if (!(s.access & ACCESS_S) || !(s.access & ACCESS_CODE) ||
-        (conforming ? dpl(&s) > rpl : dpl(&s) != rpl))
-        return task_fault(task, VECTOR_TS, selector);
+        (conforming ? task_dpl(&s) > rpl : task_dpl(&s) != rpl))
+        return task_fault(task, task->invalid, selector);
     if (!(s.access & ACCESS_PRESENT))
         return task_fault(task, VECTOR_NP, selector);
-    return use(task, SEG_CS, &s);
+    return task_segment_use(task, SEG_CS, &s);
 }
 
-static bool load_stack(struct task *task, u16 selector, unsigned cpl)
+bool task_load_stack(struct task *task, u16 selector, unsigned cpl)
 {
     struct segment s;
-    if (is_null(selector))
-        return task_fault(task, VECTOR_TS, selector);
-    if (!task_descriptor_read(task, selector, VECTOR_TS, &s))
+    if (task_is_null(selector))
+        return task_fault(task, task->invalid, selector);
+    if (!task_descriptor_read(task, selector, task->invalid, &s))
         return false;
     if (!(s.access & ACCESS_S) || (s.access & ACCESS_CODE) || !(s.access & ACCESS_RW) ||
-        dpl(&s) != cpl || (selector & SELECTOR_RPL) != cpl)
-        return task_fault(task, VECTOR_TS, selector);
+        task_dpl(&s) != cpl || (selector & SELECTOR_RPL) != cpl)
+        return task_fault(task, task->invalid, selector);
     if (!(s.access & ACCESS_PRESENT))
         return task_fault(task, VECTOR_SS, selector);
-    return use(task, SEG_SS, &s);
+    return task_segment_use(task, SEG_SS, &s);
 }
 
-static bool load_data(struct task *task, enum vcpu_segment which, u16 selector, unsigned cpl)
+bool task_load_data(struct task *task, enum vcpu_segment which, u16 selector, unsigned cpl)
 {
     struct segment s;
-    if (is_null(selector))
+    if (task_is_null(selector))
         return true;
-    if (!task_descriptor_read(task, selector, VECTOR_TS, &s))
+    if (!task_descriptor_read(task, selector, task->invalid, &s))
         return false;
     bool code = s.access & ACCESS_CODE;
     bool any_level = code && (s.access & ACCESS_CONFORMING);
     if (!(s.access & ACCESS_S) || (code && !(s.access & ACCESS_RW)) ||
-        (!any_level && dpl(&s) < MAX(cpl, selector & SELECTOR_RPL)))
-        return task_fault(task, VECTOR_TS, selector);
+        (!any_level && task_dpl(&s) < MAX(cpl, selector & SELECTOR_RPL)))
+        return task_fault(task, task->invalid, selector);
     if (!(s.access & ACCESS_PRESENT))
         return task_fault(task, VECTOR_NP, selector);
-    return use(task, which, &s);
+    return task_segment_use(task, which, &s);
 }
 
 // What the registers hold until their descriptors are there: a fault meanwhile is delivered in the
@@ -192,10 +177,10 @@ bool task_segments_load(struct task *task, u16 ldt, const u16 *selectors, bool v
         return false;
     if (v86)
         return true;
-    if (!load_code(task, selectors[SEG_CS]) || !load_stack(task, selectors[SEG_SS], cpl))
+    if (!load_code(task, selectors[SEG_CS]) || !task_load_stack(task, selectors[SEG_SS], cpl))
         return false;
     for (unsigned i = 0; i < ARRAY_SIZE(data); i++)
-        if (!load_data(task, (enum vcpu_segment)data[i], selectors[data[i]], cpl))
+        if (!task_load_data(task, (enum vcpu_segment)data[i], selectors[data[i]], cpl))
             return false;
     return true;
 }

@@ -9,16 +9,13 @@
 
 enum task_source { TASK_CALL, TASK_IRET, TASK_JMP, TASK_GATE };
 
-#define TSS_AVAILABLE 0x1u // of ACCESS_TYPE_MASK, without TSS_32
-#define TSS_BUSY      0x2u
-#define TSS_32        0x8u
-#define TSS_LINK      0
-#define TSS_CR3       0x1c // of the 32-bit form, as is the next
-#define TSS_TRAP      0x64
-#define TSS_TRAP_T    BIT(0)
-#define TSS_SIZE_MAX  104
-#define DR6_BT        BIT(15)
-#define DR7_LOCAL     0x155ull // L0 to L3, LE
+#define TSS_LINK     0
+#define TSS_CR3      0x1c // of the 32-bit form, as is the next
+#define TSS_TRAP     0x64
+#define TSS_TRAP_T   BIT(0)
+#define TSS_SIZE_MAX 104
+#define DR6_BT       BIT(15)
+#define DR7_LOCAL    0x155ull // L0 to L3, LE
 
 // Between EIP and the LDT's selector both forms hold the same fields, each `width` bytes wide; the
 // 16-bit form has no FS and GS. SDM: "Task-State Segment (TSS)", "16-Bit Task-State Segment".
@@ -52,7 +49,7 @@ bool task_write(struct task *task, gva_t gva, const void *from, u64 size)
            emulation_page_fault(task->exit, fault.gva, fault.error);
 }
 
-static void paging_system(struct task *task)
+void task_paging(struct task *task)
 {
     guest_paging_read(task->vcpu, &task->paging);
     task->paging.user = false;
@@ -211,7 +208,7 @@ static bool new_segments_load(struct task *task, const u8 *image)
     for (unsigned i = 0; i < form->segments; i++)
         selectors[i] = (u16)field(task, image, TSS_SEGMENTS + i);
     u16 ldt = (u16)field(task, image, TSS_SEGMENTS + form->segments);
-    paging_system(task); // CR3 is another
+    task_paging(task); // CR3 is another
     return task_segments_load(task, ldt, selectors, vcpu_reg(task->vcpu, REG_RFLAGS) & RFLAGS_VM);
 }
 
@@ -268,11 +265,11 @@ static bool traps(const struct task *task, const u8 *image)
 
 enum exit_action task_switch(struct vcpu *vcpu, struct vm_exit *exit)
 {
-    struct task task = {.vcpu = vcpu, .exit = exit};
+    struct task task = {.vcpu = vcpu, .exit = exit, .invalid = VECTOR_TS};
     u8 image[TSS_SIZE_MAX] = {0};
     const struct vcpu_event *event = gate_event(&task);
     task.external = event && !is_software(event);
-    paging_system(&task);
+    task_paging(&task);
     vcpu->ops->segment_read(vcpu, SEG_TR, &task.from);
     if (!new_task_find(&task) || !both_usable(&task) || !old_task_save(&task) ||
         !tasks_mark(&task) || !task_read(&task, task.to.base, image, form_of(&task.to)->size))

@@ -6,8 +6,11 @@
 #include <Zydis/Zydis.h>
 
 #define MNEMONICS (ZYDIS_MNEMONIC_MAX_VALUE + 1)
+#define HALF_HIGH 1
 
-// size: of a string instruction's element, else 0.
+#define CONDITION_MASK 0xf
+
+// size: of a string instruction's element, else 0; of a half of a vector, which.
 static const struct operation {
     u8 op, size;
 } operations[MNEMONICS] = {
@@ -73,9 +76,27 @@ static const struct operation {
     [ZYDIS_MNEMONIC_SHLD] = {INSN_SHLD, 0},
     [ZYDIS_MNEMONIC_SHRD] = {INSN_SHRD, 0},
     [ZYDIS_MNEMONIC_MOVBE] = {INSN_MOVBE, 0},
+    [ZYDIS_MNEMONIC_MUL] = {INSN_MUL, 0},
+    [ZYDIS_MNEMONIC_IMUL] = {INSN_IMUL, 0},
+    [ZYDIS_MNEMONIC_DIV] = {INSN_DIV, 0},
+    [ZYDIS_MNEMONIC_IDIV] = {INSN_IDIV, 0},
+    [ZYDIS_MNEMONIC_BSF] = {INSN_BSF, 0},
+    [ZYDIS_MNEMONIC_BSR] = {INSN_BSR, 0},
+    [ZYDIS_MNEMONIC_TZCNT] = {INSN_TZCNT, 0},
+    [ZYDIS_MNEMONIC_LZCNT] = {INSN_LZCNT, 0},
+    [ZYDIS_MNEMONIC_POPCNT] = {INSN_POPCNT, 0},
+    [ZYDIS_MNEMONIC_CMOVB... ZYDIS_MNEMONIC_CMOVZ] = {INSN_CMOV, 0},
+    [ZYDIS_MNEMONIC_SETB... ZYDIS_MNEMONIC_SETS] = {INSN_SET, 0},
+    [ZYDIS_MNEMONIC_SETZ] = {INSN_SET, 0},
+    [ZYDIS_MNEMONIC_CLFLUSH] = {INSN_CLFLUSH, 0},
+    [ZYDIS_MNEMONIC_CLFLUSHOPT] = {INSN_CLFLUSH, 0},
+    [ZYDIS_MNEMONIC_CLWB] = {INSN_CLFLUSH, 0},
     [ZYDIS_MNEMONIC_PUSH] = {INSN_PUSH, 0},
     [ZYDIS_MNEMONIC_POP] = {INSN_POP, 0},
     [ZYDIS_MNEMONIC_CALL] = {INSN_CALL, 0},
+    [ZYDIS_MNEMONIC_RET] = {INSN_RET, 0},
+    [ZYDIS_MNEMONIC_LEAVE] = {INSN_LEAVE, 0},
+    [ZYDIS_MNEMONIC_ENTER] = {INSN_ENTER, 0},
     [ZYDIS_MNEMONIC_JMP] = {INSN_JMP, 0},
     [ZYDIS_MNEMONIC_CMPXCHG8B] = {INSN_CMPXCHG8B, 0},
     [ZYDIS_MNEMONIC_CMPXCHG16B] = {INSN_CMPXCHG8B, 0},
@@ -108,20 +129,38 @@ static const struct operation {
     [ZYDIS_MNEMONIC_MOVSS] = {INSN_VECTOR, 0},
     [ZYDIS_MNEMONIC_VMOVSS] = {INSN_VECTOR, 0},
     [ZYDIS_MNEMONIC_VMOVSD] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVNTQ] = {INSN_VECTOR, 0},
+    [ZYDIS_MNEMONIC_MOVLPS] = {INSN_VECTOR_HALF, 0},
+    [ZYDIS_MNEMONIC_MOVLPD] = {INSN_VECTOR_HALF, 0},
+    [ZYDIS_MNEMONIC_MOVHPS] = {INSN_VECTOR_HALF, HALF_HIGH},
+    [ZYDIS_MNEMONIC_MOVHPD] = {INSN_VECTOR_HALF, HALF_HIGH},
+    [ZYDIS_MNEMONIC_SLDT] = {INSN_SLDT, 0},
+    [ZYDIS_MNEMONIC_STR] = {INSN_STR, 0},
+    [ZYDIS_MNEMONIC_SMSW] = {INSN_SMSW, 0},
+    [ZYDIS_MNEMONIC_LMSW] = {INSN_LMSW, 0},
+    [ZYDIS_MNEMONIC_LLDT] = {INSN_LLDT, 0},
+    [ZYDIS_MNEMONIC_LTR] = {INSN_LTR, 0},
+    [ZYDIS_MNEMONIC_SGDT] = {INSN_SGDT, 0},
+    [ZYDIS_MNEMONIC_SIDT] = {INSN_SIDT, 0},
+    [ZYDIS_MNEMONIC_LGDT] = {INSN_LGDT, 0},
+    [ZYDIS_MNEMONIC_LIDT] = {INSN_LIDT, 0},
 };
 
-// Runs of general registers in Zydis's numbering.
+// Runs of registers in Zydis's numbering: what the first one is.
 static const struct register_run {
     ZydisRegister first, last;
-    u8 reg, size;
-    bool high;
+    struct insn_operand operand;
 } register_runs[] = {
-    {ZYDIS_REGISTER_RAX, ZYDIS_REGISTER_R15, 0, 8, false},
-    {ZYDIS_REGISTER_EAX, ZYDIS_REGISTER_R15D, 0, 4, false},
-    {ZYDIS_REGISTER_AX, ZYDIS_REGISTER_R15W, 0, 2, false},
-    {ZYDIS_REGISTER_AL, ZYDIS_REGISTER_BL, 0, 1, false},
-    {ZYDIS_REGISTER_AH, ZYDIS_REGISTER_BH, 0, 1, true},
-    {ZYDIS_REGISTER_SPL, ZYDIS_REGISTER_R15B, 4, 1, false},
+    {ZYDIS_REGISTER_RAX, ZYDIS_REGISTER_R15, {INSN_OPERAND_REGISTER, 8, 0, false}},
+    {ZYDIS_REGISTER_EAX, ZYDIS_REGISTER_R15D, {INSN_OPERAND_REGISTER, 4, 0, false}},
+    {ZYDIS_REGISTER_AX, ZYDIS_REGISTER_R15W, {INSN_OPERAND_REGISTER, 2, 0, false}},
+    {ZYDIS_REGISTER_AL, ZYDIS_REGISTER_BL, {INSN_OPERAND_REGISTER, 1, 0, false}},
+    {ZYDIS_REGISTER_AH, ZYDIS_REGISTER_BH, {INSN_OPERAND_REGISTER, 1, 0, true}},
+    {ZYDIS_REGISTER_SPL, ZYDIS_REGISTER_R15B, {INSN_OPERAND_REGISTER, 1, 4, false}},
+    {ZYDIS_REGISTER_XMM0, ZYDIS_REGISTER_XMM15, {INSN_OPERAND_VECTOR, 16, 0, false}},
+    {ZYDIS_REGISTER_YMM0, ZYDIS_REGISTER_YMM15, {INSN_OPERAND_VECTOR, 32, 0, false}},
+    {ZYDIS_REGISTER_MM0, ZYDIS_REGISTER_MM7, {INSN_OPERAND_MMX, 8, 0, false}},
+    {ZYDIS_REGISTER_ES, ZYDIS_REGISTER_GS, {INSN_OPERAND_SEGMENT, 2, 0, false}},
 };
 
 static const struct mode {
@@ -146,27 +185,13 @@ static struct insn_operand register_operand(ZydisRegister value)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(register_runs); i++) {
         const struct register_run *run = &register_runs[i];
-        if (value >= run->first && value <= run->last)
-            return (struct insn_operand){.kind = INSN_OPERAND_REGISTER,
-                                         .size = run->size,
-                                         .reg = (u8)(run->reg + (value - run->first)),
-                                         .high = run->high};
+        if (value >= run->first && value <= run->last) {
+            struct insn_operand o = run->operand;
+            o.reg = (u8)(o.reg + (value - run->first));
+            return o;
+        }
     }
     return (struct insn_operand){.kind = INSN_OPERAND_OTHER};
-}
-
-static struct insn_operand vector_operand(ZydisRegister value)
-{
-    bool wide = value >= ZYDIS_REGISTER_YMM0;
-    ZydisRegister first = wide ? ZYDIS_REGISTER_YMM0 : ZYDIS_REGISTER_XMM0;
-    return (struct insn_operand){
-        .kind = INSN_OPERAND_VECTOR, .size = wide ? 32 : 16, .reg = (u8)(value - first)};
-}
-
-static bool is_vector(ZydisRegister value)
-{
-    return (value >= ZYDIS_REGISTER_XMM0 && value <= ZYDIS_REGISTER_XMM15) ||
-           (value >= ZYDIS_REGISTER_YMM0 && value <= ZYDIS_REGISTER_YMM15);
 }
 
 // A register that is part of an address.
@@ -200,8 +225,7 @@ static struct insn_operand operand(struct insn *insn, const ZydisDecodedOperand 
     struct insn_operand o = {.kind = INSN_OPERAND_OTHER, .size = (u8)(from->size / 8)};
     switch (from->type) {
     case ZYDIS_OPERAND_TYPE_REGISTER:
-        return is_vector(from->reg.value) ? vector_operand(from->reg.value)
-                                          : register_operand(from->reg.value);
+        return register_operand(from->reg.value);
     case ZYDIS_OPERAND_TYPE_MEMORY:
         if (from->mem.type == ZYDIS_MEMOP_TYPE_MEM) {
             memory_operand(insn, &from->mem);
@@ -243,37 +267,72 @@ static void string_segment(struct insn *insn, const ZydisDecodedOperand *operand
     }
 }
 
+static bool uses_stack(unsigned op)
+{
+    return op >= INSN_PUSH && op <= INSN_ENTER;
+}
+
+static bool has_two_parts(unsigned op)
+{
+    return op >= INSN_SGDT;
+}
+
 // Bytes of the longest operand in memory that is not INSN_OTHER.
 static unsigned size_max(unsigned op)
 {
-    return op == INSN_VECTOR ? 32 : op == INSN_CMPXCHG8B ? 16 : 8;
+    static const u8 longer[INSN_OP_COUNT] = {
+        [INSN_VECTOR] = 32, [INSN_CMPXCHG8B] = 16, [INSN_CLFLUSH] = 64};
+    return longer[op] ? longer[op] : 8;
 }
 
+// Which operations take which kind of register besides general ones.
 static bool plain(const struct insn_operand *o, unsigned op)
 {
     switch (o->kind) {
     case INSN_OPERAND_MEMORY:
-        return o->size && o->size <= size_max(op) && !(o->size & (o->size - 1));
+        return has_two_parts(op) ||
+               (o->size && o->size <= size_max(op) && !(o->size & (o->size - 1)));
     case INSN_OPERAND_VECTOR:
+        return op == INSN_VECTOR || op == INSN_VECTOR_HALF;
+    case INSN_OPERAND_MMX:
         return op == INSN_VECTOR;
+    case INSN_OPERAND_SEGMENT:
+        return op == INSN_MOV || op == INSN_MOV_SEGMENT || op == INSN_PUSH;
     default:
         return o->kind != INSN_OPERAND_OTHER;
     }
 }
 
-// The forms that INSN_OTHER leaves: one operand is in memory, and no operand is of another kind or
-// size. MOVD and MOVQ between memory and a general or MMX register are not of them.
-static bool one_in_memory(const struct insn *insn)
+// The forms that INSN_OTHER leaves: one operand is in memory (on the stack too none need be), and
+// no operand is of another kind or size. MOVD and MOVQ between memory and a general register are
+// not of them.
+static bool is_known(const struct insn *insn)
 {
     bool to = insn->to.kind == INSN_OPERAND_MEMORY, from = insn->from.kind == INSN_OPERAND_MEMORY;
     unsigned other = to ? insn->from.kind : insn->to.kind;
-    return to != from && plain(&insn->to, insn->op) && plain(&insn->from, insn->op) &&
-           (insn->op != INSN_VECTOR || other == INSN_OPERAND_VECTOR);
+    return (to != from || uses_stack(insn->op)) && plain(&insn->to, insn->op) &&
+           plain(&insn->from, insn->op) &&
+           (insn->op != INSN_VECTOR || other != INSN_OPERAND_REGISTER);
 }
 
 static bool is_far(const ZydisDecodedInstruction *z)
 {
     return z->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+}
+
+// What the operands make of the operation.
+static unsigned refined(const struct insn *insn, const ZydisDecodedInstruction *z)
+{
+    if (insn->op == INSN_MOV && insn->to.kind == INSN_OPERAND_SEGMENT)
+        return INSN_MOV_SEGMENT;
+    if (insn->op == INSN_POP && insn->to.kind == INSN_OPERAND_SEGMENT)
+        return INSN_OTHER;
+    if (!is_far(z))
+        return insn->op;
+    bool indirect = insn->to.kind == INSN_OPERAND_MEMORY;
+    if (indirect && insn->op == INSN_JMP)
+        return INSN_JMP_FAR;
+    return indirect && insn->op == INSN_CALL ? INSN_CALL_FAR : INSN_OTHER;
 }
 
 static void third_operand(struct insn *insn, const ZydisDecodedOperand *third)
@@ -282,6 +341,28 @@ static void third_operand(struct insn *insn, const ZydisDecodedOperand *third)
         insn->immediate = third->imm.value.u;
     else
         insn->count_in_cl = true;
+}
+
+static void plain_operands(struct insn *insn, const ZydisDecodedInstruction *z,
+                           const ZydisDecodedOperand *operands, bool high_half)
+{
+    if (z->operand_count_visible > 0)
+        insn->to = operand(insn, &operands[0]);
+    if (insn->op == INSN_ENTER)
+        insn->displacement = (s64)insn->immediate;
+    if (z->operand_count_visible > 1)
+        insn->from = operand(insn, &operands[1]);
+    if (z->operand_count_visible > 2)
+        third_operand(insn, &operands[2]);
+    insn->operands = z->operand_count_visible;
+    insn->condition = z->opcode & CONDITION_MASK;
+    insn->op = (u8)refined(insn, z);
+    bool implied = uses_stack(insn->op) || has_two_parts(insn->op);
+    insn->operand_size = implied ? (u8)(z->operand_width / 8) : insn->to.size;
+    insn->to.high |= high_half;
+    insn->from.high |= high_half;
+    if (!is_known(insn))
+        insn->op = INSN_OTHER;
 }
 
 bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct insn *insn)
@@ -298,9 +379,12 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
 
     const struct operation *operation = &operations[z.mnemonic];
     static const struct operation scalar = {INSN_VECTOR, 0};
+    bool string = operation->size && operation->op != INSN_VECTOR_HALF;
     // MOVSD and CMPSD are also names of vector instructions.
-    if (operation->size && z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+    if (string && z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) {
         operation = z.mnemonic == ZYDIS_MNEMONIC_MOVSD ? &scalar : &operations[0];
+        string = false;
+    }
     *insn = (struct insn){.op = operation->op,
                           .length = z.length,
                           .prefixes = prefixes(&z),
@@ -310,20 +394,30 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
                           .base = INSN_REG_NONE,
                           .index = INSN_REG_NONE,
                           .scale = 1};
-    if (operation->size) {
+    if (string)
         string_segment(insn, operands, z.operand_count);
-        return true;
-    }
-    if (z.operand_count_visible > 0)
-        insn->to = operand(insn, &operands[0]);
-    if (z.operand_count_visible > 1)
-        insn->from = operand(insn, &operands[1]);
-    if (z.operand_count_visible > 2)
-        third_operand(insn, &operands[2]);
-    insn->operand_size = insn->to.size;
-    if (!one_in_memory(insn) || is_far(&z))
-        insn->op = INSN_OTHER;
+    else
+        plain_operands(insn, &z, operands, operation->size == HALF_HIGH);
     return true;
+}
+
+static bool is_legacy_prefix(u8 byte)
+{
+    static const u8 prefix[] = {0x66, 0x67, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+    for (unsigned i = 0; i < sizeof(prefix); i++)
+        if (byte == prefix[i])
+            return true;
+    return false;
+}
+
+// In 32-bit modes the byte is also BOUND's, but that is never refused.
+bool insn_is_evex(const u8 *bytes, unsigned length)
+{
+    const u8 evex = 0x62;
+    unsigned i = 0;
+    while (i < length && is_legacy_prefix(bytes[i]))
+        i++;
+    return i < length && bytes[i] == evex;
 }
 
 unsigned insn_format(const u8 *bytes, unsigned length, unsigned mode_bits, u64 rip, char *to,

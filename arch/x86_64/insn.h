@@ -9,8 +9,8 @@
 #define INSN_LENGTH_MAX 15
 
 // What accesses memory in a way that the emulator can perform: one operand in memory of 1, 2, 4 or
-// 8 bytes (two instructions take more) and, if there is another, a general register or an
-// immediate; or a string instruction. All the rest is INSN_OTHER.
+// 8 bytes (some instructions take more) and, if there is another, a register or an immediate; or a
+// string instruction; or one that uses the stack. All the rest is INSN_OTHER.
 enum insn_op {
     INSN_OTHER,
     INSN_MOV, // also MOVNTI
@@ -54,12 +54,43 @@ enum insn_op {
     INSN_SHLD,
     INSN_SHRD,
     INSN_MOVBE,
+    INSN_MUL,
+    INSN_IMUL, // with one, two or three operands
+    INSN_DIV,
+    INSN_IDIV,
+    INSN_BSF,
+    INSN_BSR,
+    INSN_TZCNT,
+    INSN_LZCNT,
+    INSN_POPCNT,
+    INSN_CMOV, // if `condition`, as is the next
+    INSN_SET,
+    INSN_CLFLUSH, // also CLFLUSHOPT and CLWB
+    // These use the stack; an operand need not be in memory.
     INSN_PUSH,
     INSN_POP,
     INSN_CALL, // near
-    INSN_JMP,
-    INSN_CMPXCHG8B, // also CMPXCHG16B
-    INSN_VECTOR,    // moves between memory and the low bytes of a vector register
+    INSN_RET,
+    INSN_LEAVE,
+    INSN_ENTER,       // `displacement` bytes, nesting level `immediate`
+    INSN_JMP,         // near, through memory
+    INSN_CMPXCHG8B,   // also CMPXCHG16B
+    INSN_VECTOR,      // moves between memory and the low bytes of a vector register
+    INSN_VECTOR_HALF, // MOVLPS, MOVHPS and kin: half of the low 16 bytes
+    INSN_MOV_SEGMENT, // MOV to a segment register
+    INSN_SLDT,
+    INSN_STR,
+    INSN_SMSW,
+    INSN_LMSW,
+    INSN_LLDT,
+    INSN_LTR,
+    // With an operand of two parts.
+    INSN_SGDT,
+    INSN_SIDT,
+    INSN_LGDT,
+    INSN_LIDT,
+    INSN_JMP_FAR,
+    INSN_CALL_FAR,
     INSN_OP_COUNT
 };
 
@@ -69,14 +100,16 @@ enum insn_operand_kind {
     INSN_OPERAND_MEMORY,   // the one that insn.base, .index, ... describe
     INSN_OPERAND_IMMEDIATE,
     INSN_OPERAND_VECTOR, // XMM or YMM
-    INSN_OPERAND_OTHER,  // a segment, control, ... register
+    INSN_OPERAND_MMX,
+    INSN_OPERAND_SEGMENT, // ES, CS, SS, DS, FS, GS as 0 to 5
+    INSN_OPERAND_OTHER,   // a control, mask, ... register
 };
 
 struct insn_operand {
     u8 kind;   // enum insn_operand_kind
     u8 size;   // bytes
-    u8 reg;    // general or vector register in hardware order
-    bool high; // AH, CH, DH, BH: bits 15:8 of registers 0 to 3
+    u8 reg;    // register in hardware order
+    bool high; // AH, CH, DH, BH: bits 15:8 of registers 0 to 3; the upper half of XMM
 };
 
 // Instead of a general register as a memory operand's base or index.
@@ -90,13 +123,16 @@ struct insn {
     u8 length;
     u8 prefixes;     // enum insn_prefix bits
     u8 mode_bits;    // 16, 32 or 64
-    u8 operand_size; // bytes; of a string instruction, of one element
+    u8 operand_size; // bytes; of a string instruction, of one element; of stack and far ones, an
+                     // address
     u8 address_size; // bytes
     u8 segment; // of the memory operand (strings: of the source); ES, CS, SS, DS, FS, GS as 0 to 5
     u8 base, index;               // general register, INSN_REG_NONE or INSN_REG_RIP
     u8 scale;                     // 1, 2, 4, 8
     struct insn_operand to, from; // the first two operands as written; of string instructions, none
     bool count_in_cl;             // of SHLD and SHRD, else it is `immediate`
+    u8 operands;                  // how many are written
+    u8 condition;                 // bits 3:0 of the opcode
     s64 displacement;
     u64 immediate; // sign-extended
 };
@@ -104,6 +140,8 @@ struct insn {
 // False: the bytes are no (whole) instruction. mode_bits: 16, 32 or 64.
 MUST_CHECK bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits,
                             struct insn *insn);
+// Of bytes that were refused: they begin as one of AVX-512, which is not decoded at all.
+bool insn_is_evex(const u8 *bytes, unsigned length);
 // The instruction as Intel's assembler writes it, cut to `size`; returns its length in bytes, 0 if
 // there is none.
 unsigned insn_format(const u8 *bytes, unsigned length, unsigned mode_bits, u64 rip, char *to,

@@ -4,15 +4,16 @@
 
 bits 64
 
-global vector_read, vector_write
+global vector_read, vector_write, vector_mmx_faults
 
 STUB_SIZE equ 8
 ROW_SIZE equ 16 * STUB_SIZE
+X87_STATUS_ES equ 7
 
-; A row: %1 the instruction's end, register type %2, store (1) or load (0) %3
-%macro row 3
+; A row: %1 the instruction's end, register type %2, store (1) or load (0) %3, %4 registers
+%macro row 4
 %assign n 0
-%rep 16
+%rep %4
     align STUB_SIZE, int3
 %if %3
     %1 [rsi], %2 %+ n
@@ -45,12 +46,20 @@ go:
 
     align STUB_SIZE, int3
 reads:
-    row movdqu, xmm, 1
-    row vmovdqu, xmm, 1
-    row vmovdqu, ymm, 1
+    row movdqu, xmm, 1, 16
+    row vmovdqu, xmm, 1, 16
+    row vmovdqu, ymm, 1, 16
+    row movq, mm, 1, 8
 writes:
-    row movdqu, xmm, 0
-    row vmovdqu, xmm, 0
-    row vmovdqu, ymm, 0
+    row movdqu, xmm, 0, 16
+    row vmovdqu, xmm, 0, 16
+    row vmovdqu, ymm, 0, 16
+    row movq, mm, 0, 8
+
+vector_mmx_faults:
+    fnstsw ax
+    shr eax, X87_STATUS_ES
+    and eax, 1
+    ret
 
 section .note.GNU-stack noalloc noexec nowrite progbits

@@ -4,12 +4,17 @@
 #include "tests/fuzz/fuzz.h"
 #include "arch/x86_64/insn.c"
 #include "vmm/alu.c"
+#include "vmm/alu_multiply.c"
 #include "vmm/guest_walk.c"
 #include "vmm/emulate_fetch.c"
 #include "vmm/emulate_memory.c"
 #include "vmm/emulate_string.c"
 #include "vmm/emulate_stack.c"
 #include "vmm/emulate_wide.c"
+#include "vmm/emulate_arithmetic.c"
+#include "vmm/emulate_system.c"
+#include "vmm/task_segments.c"
+#include "vmm/task_switch.c"
 #include "vmm/emulate.c"
 #include "tests/unit/fake_guest.h"
 
@@ -25,6 +30,14 @@ void *heap_alloc(size_t size)
 void heap_free(void *object)
 {
     free(object);
+}
+
+bool control_register_write(struct vcpu *v, unsigned number, u64 value)
+{
+    (void)v;
+    CHECK(number == 0);
+    regs[REG_CR0] = value;
+    return true;
 }
 
 bool string_copy(char *to, size_t size, const char *from)

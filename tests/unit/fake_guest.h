@@ -141,18 +141,31 @@ static const struct cpu_ops fake_ops = {.name = "fake",
                                         .segment_write = fake_segment_write,
                                         .skip = fake_skip};
 
-static u8 vectors[16][VECTOR_BYTES_MAX];
+static u8 vectors[16][VECTOR_BYTES_MAX], mmx[8][8];
+static bool mmx_faults;
 
 void vector_read(unsigned number, void *to, enum vector_form form)
 {
-    memcpy(to, vectors[number], form == VECTOR_VEX_256 ? 32 : 16);
+    if (form == VECTOR_MMX)
+        memcpy(to, mmx[number], sizeof(mmx[number]));
+    else
+        memcpy(to, vectors[number], form == VECTOR_VEX_256 ? 32 : 16);
 }
 
 void vector_write(unsigned number, const void *from, enum vector_form form)
 {
+    if (form == VECTOR_MMX) {
+        memcpy(mmx[number], from, sizeof(mmx[number]));
+        return;
+    }
     if (form == VECTOR_VEX_128)
         memset(vectors[number], 0, sizeof(vectors[number]));
     memcpy(vectors[number], from, form == VECTOR_VEX_256 ? 32 : 16);
+}
+
+bool vector_mmx_faults(void)
+{
+    return mmx_faults;
 }
 
 static void put64(gpa_t at, u64 value)

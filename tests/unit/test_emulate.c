@@ -7,12 +7,17 @@
 #include "tests/unit/test.h"
 #include "arch/x86_64/insn.c"
 #include "vmm/alu.c"
+#include "vmm/alu_multiply.c"
 #include "vmm/guest_walk.c"
 #include "vmm/emulate_fetch.c"
 #include "vmm/emulate_memory.c"
 #include "vmm/emulate_string.c"
 #include "vmm/emulate_stack.c"
 #include "vmm/emulate_wide.c"
+#include "vmm/emulate_arithmetic.c"
+#include "vmm/emulate_system.c"
+#include "vmm/task_segments.c"
+#include "vmm/task_switch.c"
 #include "vmm/emulate.c"
 #include "tests/unit/fake_guest.h"
 
@@ -24,6 +29,14 @@ void *heap_alloc(size_t size)
 void heap_free(void *object)
 {
     free(object);
+}
+
+bool control_register_write(struct vcpu *v, unsigned number, u64 value)
+{
+    (void)v;
+    CHECK_EQ(number, 0);
+    regs[REG_CR0] = value;
+    return true;
 }
 
 bool string_copy(char *to, size_t size, const char *from)
@@ -278,6 +291,134 @@ TEST(exchanges)
         compare_cpu(z->prefix, z->length, "\x0f\xc1", 2, 1, 0, RW, ALL_FLAGS);
         compare_cpu(z->prefix, z->length, "\x0f\xc1", 2, 0, 0, RW, ALL_FLAGS);
     }
+}
+
+TEST(products)
+{
+    const u64 compared = RFLAGS_CF | RFLAGS_OF; // the others are undefined
+    fake_guest_reset();
+    compare_cpu("", 0, "\xf6", 1, 4, 0, R, compared);
+    compare_cpu("", 0, "\xf6", 1, 5, 0, R, compared);
+    for (unsigned s = 0; s < 3; s++) {
+        const struct size *z = &sizes[s];
+        compare_cpu(z->prefix, z->length, "\xf7", 1, 4, 0, R, compared);
+        compare_cpu(z->prefix, z->length, "\xf7", 1, 5, 0, R, compared);
+        compare_cpu(z->prefix, z->length, "\x0f\xaf", 2, 1, 0, R, compared);
+        compare_cpu(z->prefix, z->length, "\x6b", 1, 1, 1, R, compared);
+        compare_cpu(z->prefix, z->length, "\x69", 1, 3, z->immediate, R, compared);
+    }
+}
+
+TEST(conditions)
+{
+    fake_guest_reset();
+    for (unsigned condition = 0; condition < 16; condition++) {
+        char set[] = {0x0f, (char)(0x90 + condition), 0},
+             move[] = {0x0f, (char)(0x40 + condition), 0};
+        compare_cpu("", 0, set, 2, 0, 0, W, ALL_FLAGS);
+        for (unsigned s = 0; s < 3; s++)
+            compare_cpu(sizes[s].prefix, sizes[s].length, move, 2, 1, 0, R, ALL_FLAGS);
+    }
+}
+
+// A quotient that does not fit is #DE on the CPU, so the values are made to fit, and not by chance.
+static void divide(bool is_signed, unsigned size, u64 divisor, u64 quotient, u64 remainder)
+{
+    const struct size *z = &sizes[size == 2 ? 1 : size == 8 ? 2 : 0];
+    unsigned __int128 n = (unsigned __int128)divisor * quotient + remainder;
+    u8 code[4] = {0};
+    memcpy(code, z->prefix, z->length);
+    code[z->length] = size == 1 ? 0xf6 : 0xf7;
+    code[z->length + 1] = is_signed ? 0x3f : 0x37; // [rdi]
+    if (is_signed)
+        n = (unsigned __int128)((__int128)(s64)divisor * (s64)quotient + (s64)remainder);
+    fake_guest_reset();
+    memcpy(device, &divisor, 8);
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    u64 mask = bytes_mask(size), low = (u64)n & mask, high = (u64)(n >> size * 8) & mask;
+    vcpu.gpr[GPR_RAX] = size == 1 ? low | high << 8 : low;
+    vcpu.gpr[GPR_RDX] = high;
+    CHECK_EQ(emulate(code, z->length + 2, DEVICE, R), ACTION_NEXT);
+    quotient &= mask;
+    remainder &= mask;
+    CHECK_EQ(vcpu.gpr[GPR_RAX], size == 1 ? quotient | remainder << 8 : quotient);
+    CHECK_EQ(vcpu.gpr[GPR_RDX], size == 1 ? high : remainder);
+}
+
+TEST(quotients)
+{
+    for (unsigned size = 1; size <= 8; size *= 2) {
+        u64 most = bytes_mask(size), least = ~(most >> 1); // signed: the most negative
+        divide(false, size, 3, 5, 1);
+        divide(false, size, most, most, most - 1);
+        divide(true, size, (u64)-3, 5, (u64)-1);
+        divide(true, size, (u64)-3, (u64)-5, 1);
+        divide(true, size, 3, (u64)-5, (u64)-1);
+        divide(true, size, (u64)-3, (u64)-5, 0);
+        divide(true, size, 1, least, 0);
+        divide(true, size, least, 1, 0);
+        divide(true, size, (u64)-1, (u64)-7, 0);
+    }
+}
+
+TEST(division_by_zero_and_too_large_quotients)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\x48\xf7\x37", DEVICE, R), ACTION_FAULT); // div
+    CHECK_EQ(ex.fault.vector, VECTOR_DE);
+    CHECK(!ex.fault.has_error);
+    device[0] = 1;
+    vcpu.gpr[GPR_RDX] = 1;
+    CHECK_EQ(EMULATE("\x48\xf7\x37", DEVICE, R), ACTION_FAULT);
+    vcpu.gpr[GPR_RDX] = 0;
+    vcpu.gpr[GPR_RAX] = 1ull << 63;
+    CHECK_EQ(EMULATE("\x48\xf7\x3f", DEVICE, R), ACTION_FAULT); // idiv: 2^63 is one too many
+    vcpu.gpr[GPR_RDX] = ~0ull;
+    CHECK_EQ(EMULATE("\x48\xf7\x3f", DEVICE, R), ACTION_NEXT); // -2^63 is not
+    CHECK_EQ(vcpu.gpr[GPR_RAX], 1ull << 63);
+}
+
+TEST(counting_bits)
+{
+    static const struct {
+        const char *code;
+        u64 value, result, flags;
+    } rows[] = {
+        {"\x66\x0f\xbc\x07", 0xc000, 14, 0},      {"\x48\x0f\xbd\x07", 1ull << 47, 47, 0},
+        {"\x48\x0f\xbc\x07", 0, 0x55, RFLAGS_ZF}, {"\xf3\x0f\xbc\x07", 0, 32, RFLAGS_CF},
+        {"\xf3\x0f\xbd\x07", 1, 31, 0},           {"\xf3\x0f\xbd\x07", 1u << 31, 0, RFLAGS_ZF},
+        {"\xf3\x0f\xb8\x07", 0xf0f1, 9, 0},       {"\xf3\x0f\xb8\x07", 0, 0, RFLAGS_ZF},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        fake_guest_reset();
+        memcpy(device, &rows[i].value, 8);
+        vcpu.gpr[GPR_RDI] = DEVICE;
+        vcpu.gpr[GPR_RAX] = 0x55;
+        CHECK_EQ(emulate(rows[i].code, 4, DEVICE, R), ACTION_NEXT);
+        CHECK_EQ(vcpu.gpr[GPR_RAX], rows[i].result);
+        CHECK_EQ(regs[REG_RFLAGS] & (RFLAGS_ZF | RFLAGS_CF), rows[i].flags);
+    }
+}
+
+TEST(mmx_registers_and_halves_of_vectors)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    memset(mmx[3], 0x33, 8);
+    CHECK_EQ(EMULATE("\x0f\x7f\x1f", DEVICE, W), ACTION_NEXT); // movq [rdi], mm3
+    CHECK(memcmp(device, mmx[3], 8) == 0);
+    CHECK_EQ(EMULATE("\x0f\x6e\x2f", DEVICE, R), ACTION_NEXT); // movd mm5, [rdi]
+    CHECK(mmx[5][3] == 0x33 && mmx[5][4] == 0);
+    mmx_faults = true;
+    CHECK_EQ(EMULATE("\x0f\x6f\x07", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_MF);
+    mmx_faults = false;
+    memset(vectors[1], 0x11, 16);
+    CHECK_EQ(EMULATE("\x0f\x16\x0f", DEVICE, R), ACTION_NEXT); // movhps xmm1, [rdi]
+    CHECK(vectors[1][7] == 0x11 && vectors[1][8] == 0x33);
+    CHECK_EQ(EMULATE("\x0f\x13\x0f", DEVICE, W), ACTION_NEXT); // movlps [rdi], xmm1
+    CHECK_EQ(device[0], 0x11);
 }
 
 TEST(bits_by_number)
@@ -720,7 +861,101 @@ TEST(branches_through_an_operand)
     CHECK_EQ(EMULATE("\xff\x17", DEVICE, R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_GP);
     CHECK_EQ(regs[REG_RSP], 0x20000);
-    CHECK_EQ(EMULATE("\xff\x1f", DEVICE, R), ACTION_STOP); // far
+}
+
+TEST(a_stack_in_a_device)
+{
+    fake_guest_reset();
+    segments[SEG_FS].selector = 0x53;
+    regs[REG_RSP] = DEVICE + 0x100;
+    vcpu.gpr[GPR_RBX] = 0x1122334455667788;
+    CHECK_EQ(EMULATE("\x6a\xf9", DEVICE + 0xf8, W), ACTION_NEXT); // push -7
+    CHECK_EQ(EMULATE("\x53", DEVICE + 0xf0, W), ACTION_NEXT);     // push rbx
+    CHECK_EQ(EMULATE("\x0f\xa0", DEVICE + 0xe8, W), ACTION_NEXT); // push fs
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xe8);
+    CHECK(device[0xf8] == 0xf9 && device[0xff] == 0xff);
+    CHECK(memcmp(device + 0xf0, &vcpu.gpr[GPR_RBX], 8) == 0 && device[0xe8] == 0x53);
+    CHECK_EQ(EMULATE("\x59", DEVICE + 0xe8, R), ACTION_NEXT); // pop rcx
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x53);
+    CHECK_EQ(EMULATE("\x66\x59", DEVICE + 0xf0, R), ACTION_NEXT); // pop cx
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x7788);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xf2);
+    regs[REG_RSP] = DEVICE + 0xf0;
+    CHECK_EQ(EMULATE("\x5c", DEVICE + 0xf0, R), ACTION_NEXT); // pop rsp
+    CHECK_EQ(regs[REG_RSP], 0x1122334455667788);
+}
+
+TEST(calls_and_returns_with_a_stack_in_a_device)
+{
+    fake_guest_reset();
+    regs[REG_RSP] = DEVICE + 0x100;
+    CHECK_EQ(EMULATE("\xe8\xfe\xff\xff\xff", DEVICE + 0xf8, W), ACTION_RETRY); // call -2
+    CHECK_EQ(regs[REG_RIP], CODE + 3);
+    vcpu.gpr[GPR_RBX] = 0x4321;
+    CHECK_EQ(EMULATE("\xff\xd3", DEVICE + 0xf0, W), ACTION_RETRY); // call rbx
+    CHECK_EQ(regs[REG_RIP], 0x4321);
+    CHECK_EQ(EMULATE("\xc3", DEVICE + 0xf0, R), ACTION_RETRY); // ret
+    CHECK_EQ(regs[REG_RIP], CODE + 2);
+    CHECK_EQ(EMULATE("\xc2\x10\x00", DEVICE + 0xf8, R), ACTION_RETRY); // ret 16
+    CHECK_EQ(regs[REG_RIP], CODE + 5);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x110);
+    device[0x117] = 0x80;
+    CHECK_EQ(EMULATE("\xc3", DEVICE + 0x110, R), ACTION_FAULT); // to nowhere canonical
+    CHECK_EQ(ex.fault.vector, VECTOR_GP);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x110);
+}
+
+TEST(frames_in_a_device)
+{
+    fake_guest_reset();
+    regs[REG_RSP] = DEVICE + 0x100;
+    vcpu.gpr[GPR_RBP] = 0xaa55aa55;
+    CHECK_EQ(EMULATE("\xc8\x38\x02\x00", DEVICE + 0xf8, W), ACTION_NEXT); // enter 238h, 0
+    CHECK_EQ(vcpu.gpr[GPR_RBP], DEVICE + 0xf8);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xf8 - 0x238);
+    CHECK_EQ(EMULATE("\xc9", DEVICE + 0xf8, R), ACTION_NEXT); // leave
+    CHECK_EQ(vcpu.gpr[GPR_RBP], 0xaa55aa55);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x100);
+    CHECK_EQ(EMULATE("\xc8\x38\x02\x01", DEVICE + 0xf8, W), ACTION_STOP); // of level 1
+}
+
+TEST(alignment_is_checked_for_users_who_ask)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RDI] = DEVICE + 1;
+    segments[SEG_CS].selector = 3;
+    regs[REG_CR0] |= CR0_AM;
+    CHECK_EQ(EMULATE("\x8b\x07", DEVICE + 1, R), ACTION_NEXT);
+    regs[REG_RFLAGS] |= RFLAGS_AC;
+    CHECK_EQ(EMULATE("\x8b\x07", DEVICE + 1, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_AC);
+    CHECK(ex.fault.has_error && ex.fault.error == 0);
+    CHECK_EQ(EMULATE("\x8a\x07", DEVICE + 1, R), ACTION_NEXT); // a byte
+    vcpu.gpr[GPR_RDI] = DEVICE + 4;
+    CHECK_EQ(EMULATE("\x8b\x07", DEVICE + 4, R), ACTION_NEXT);
+    CHECK_EQ(EMULATE("\x0f\x10\x07", DEVICE + 4, R), ACTION_NEXT); // movups: has no alignment
+    vcpu.gpr[GPR_RDI] = DEVICE + 1;
+    segments[SEG_CS].selector = 0;
+    CHECK_EQ(EMULATE("\x8b\x07", DEVICE + 1, R), ACTION_NEXT);
+}
+
+TEST(cache_flushes_touch_nothing)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RDI] = DEVICE + 0x21;
+    CHECK_EQ(EMULATE("\x0f\xae\x3f", DEVICE + 0x21, R), ACTION_NEXT); // clflush [rdi]
+    CHECK_EQ(device_reads + device_writes, 0);
+}
+
+TEST(what_is_no_instruction_is_undefined)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xf0\x8b\x07", DEVICE, R), ACTION_FAULT); // lock mov
+    CHECK_EQ(ex.fault.vector, VECTOR_UD);
+    CHECK(!killed[0]);
+    CHECK_EQ(EMULATE("\x62\xf1\x7c\x48\x10\x07", DEVICE, R), ACTION_STOP); // vmovups zmm0, [rdi]
+    CHECK(strstr(killed, "AVX-512") != NULL);
 }
 
 TEST(xlat)
@@ -768,7 +1003,6 @@ TEST(vector_moves)
     vcpu.xcr0 = XCR0_X87;
     CHECK_EQ(EMULATE("\xc5\xfe\x6f\x27", DEVICE, R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_UD);
-    CHECK_EQ(EMULATE("\x0f\x6f\x07", DEVICE, R), ACTION_STOP); // movq mm0
 }
 
 TEST(page_tables_in_a_hole)

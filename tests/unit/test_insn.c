@@ -118,8 +118,91 @@ TEST(strings)
 
 TEST(what_it_does_not_know_is_other)
 {
-    CHECK_EQ(DECODE("\x0f\x01\x10", 64).op, INSN_OTHER);            // lgdt [rax]
-    CHECK_EQ(DECODE("\x8c\x00", 64).from.kind, INSN_OPERAND_OTHER); // mov [rax], es
+    CHECK_EQ(DECODE("\x0f\xae\x00", 64).op, INSN_OTHER);                // fxsave [rax]
+    CHECK_EQ(DECODE("\xc5\xf8\x16\x00", 64).op, INSN_OTHER);            // vmovhps xmm0, xmm0, [rax]
+    CHECK_EQ(DECODE("\x07", 32).op, INSN_OTHER);                        // pop es
+    CHECK_EQ(DECODE("\x0f\x20\xc0", 64).from.kind, INSN_OPERAND_OTHER); // mov rax, cr0
+    CHECK_EQ(DECODE("\xff\xe0", 64).op, INSN_OTHER);                    // jmp rax
+    CHECK_EQ(DECODE("\x62\x00", 32).op, INSN_OTHER);                    // bound eax, [eax]
+}
+
+TEST(stack_instructions_need_no_memory)
+{
+    struct insn i = DECODE("\x6a\xf9", 64); // push -7
+    CHECK_EQ(i.op, INSN_PUSH);
+    CHECK_EQ(i.operand_size, 8);
+    CHECK_EQ(i.immediate, (u64)-7);
+    i = DECODE("\x68\xff\xff\xff\xff", 64); // push -1
+    CHECK_EQ(i.immediate, ~0ull);
+    i = DECODE("\x66\x5b", 32); // pop bx
+    CHECK_EQ(i.op, INSN_POP);
+    CHECK_EQ(i.operand_size, 2);
+    i = DECODE("\xc2\x10\x00", 32); // ret 16
+    CHECK_EQ(i.op, INSN_RET);
+    CHECK_EQ(i.immediate, 16);
+    CHECK_EQ(i.operand_size, 4);
+    i = DECODE("\xc8\x38\x12\x02", 64); // enter 1238h, 2
+    CHECK_EQ(i.op, INSN_ENTER);
+    CHECK_EQ(i.displacement, 0x1238);
+    CHECK_EQ(i.immediate, 2);
+    i = DECODE("\xe8\xfe\xff\xff\xff", 64); // call -2
+    CHECK_EQ(i.op, INSN_CALL);
+    CHECK_EQ(i.immediate, (u64)-2);
+    i = DECODE("\x0f\xa8", 64); // push gs
+    CHECK_EQ(i.op, INSN_PUSH);
+    CHECK_EQ(i.to.kind, INSN_OPERAND_SEGMENT);
+    CHECK_EQ(i.to.reg, 5);
+}
+
+TEST(segments_tables_and_far_pointers)
+{
+    struct insn i = DECODE("\x8e\x10", 64); // mov ss, [rax]
+    CHECK_EQ(i.op, INSN_MOV_SEGMENT);
+    CHECK_EQ(i.to.reg, 2);
+    i = DECODE("\x8c\x08", 64); // mov [rax], cs
+    CHECK_EQ(i.op, INSN_MOV);
+    CHECK_EQ(i.from.reg, 1);
+    CHECK_EQ(i.to.size, 2);
+    i = DECODE("\x0f\x01\x10", 64); // lgdt [rax]
+    CHECK_EQ(i.op, INSN_LGDT);
+    CHECK_EQ(i.to.size, 10);
+    i = DECODE("\x0f\x01\x18", 32); // lidt [eax]
+    CHECK_EQ(i.op, INSN_LIDT);
+    CHECK_EQ(i.to.size, 6);
+    i = DECODE("\x48\xff\x28", 64); // jmp far [rax]
+    CHECK_EQ(i.op, INSN_JMP_FAR);
+    CHECK_EQ(i.to.size, 10);
+    i = DECODE("\xff\x18", 16); // call far [bx+si]
+    CHECK_EQ(i.op, INSN_CALL_FAR);
+    CHECK_EQ(i.to.size, 4);
+}
+
+TEST(conditions_halves_and_counts_of_operands)
+{
+    struct insn i = DECODE("\x0f\x45\x00", 64); // cmovne eax, [rax]
+    CHECK_EQ(i.op, INSN_CMOV);
+    CHECK_EQ(i.condition, 5);
+    CHECK_EQ(DECODE("\x0f\x9e\x00", 64).condition, 14); // setle [rax]
+    i = DECODE("\x6b\x00\x33", 64);                     // imul eax, [rax], 51
+    CHECK_EQ(i.op, INSN_IMUL);
+    CHECK_EQ(i.operands, 3);
+    CHECK_EQ(i.immediate, 51);
+    CHECK(DECODE("\x0f\x16\x08", 64).to.high);  // movhps xmm1, [rax]
+    CHECK(!DECODE("\x0f\x12\x08", 64).to.high); // movlps xmm1, [rax]
+    i = DECODE("\x0f\x7f\x18", 64);             // movq [rax], mm3
+    CHECK_EQ(i.op, INSN_VECTOR);
+    CHECK_EQ(i.from.kind, INSN_OPERAND_MMX);
+    CHECK_EQ(i.from.reg, 3);
+}
+
+TEST(avx512_is_told_from_what_is_undefined)
+{
+    static const u8 evex[] = {0x67, 0x62, 0xf1, 0x7c, 0x48, 0x10, 0x00};
+    static const u8 locked[] = {0xf0, 0x8b, 0x00};
+    static const u8 prefixes_only[] = {0x66, 0x66};
+    CHECK(insn_is_evex(evex, sizeof(evex)));
+    CHECK(!insn_is_evex(locked, sizeof(locked)));
+    CHECK(!insn_is_evex(prefixes_only, sizeof(prefixes_only)));
 }
 
 TEST(refuses_what_is_no_instruction)

@@ -252,6 +252,15 @@ static void segment_faults(unsigned offset, u32 value, u8 vector, u32 error)
     CHECK_EQ(segments[SEG_TR].selector, S_NEW);
 }
 
+TEST(loaded_segments_are_accessed_in_the_register_too)
+{
+    reset();
+    CHECK_EQ(switch_by(0), ACTION_RETRY);
+    CHECK_EQ(access_of(S_DATA), 0x93);
+    CHECK_EQ(segments[SEG_DS].access & 0xff, 0x93);
+    CHECK_EQ(segments[SEG_CS].access & 0xff, 0x9b);
+}
+
 TEST(segments_that_cannot_be_loaded)
 {
     segment_faults(0x60, 0x3c, VECTOR_TS, 0x3c); // LDT in an LDT

@@ -28,6 +28,13 @@ static inline u64 bytes_mask(unsigned size)
     return masks[size];
 }
 
+// The low `size` bytes as a signed number, size 1 to 8.
+static inline s64 bytes_signed(u64 value, unsigned size)
+{
+    unsigned unused = 64 - size * 8;
+    return (s64)(value << unused) >> unused;
+}
+
 // a * b / c with a 128-bit product; the quotient must fit in 64 bits (else it is cut).
 // For scaling times: never let a guest choose c = 0.
 static inline u64 mul_div(u64 a, u64 b, u64 c)
