@@ -2,6 +2,7 @@
 // What a bit in CR4 needs is one table: the CPUID feature that the guest must have been shown.
 #include "vmm/control_registers.h"
 #include "vmm/cpuid.h"
+#include "vmm/lib/error.h"
 #include "vmm/vm.h"
 #include "arch/x86_64/asm.h"
 #include "arch/x86_64/regs.h"
@@ -9,8 +10,12 @@
 #define CR0_DEFINED                                                                                \
     (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \
      CR0_PG)
-#define CR3_PCID_MASK 0xfffull
-#define CR8_DEFINED   0xfull
+#define CR3_PCID_MASK  0xfffull
+#define CR3_PAE_MASK   0xffffffe0ull
+#define PDPTE_COUNT    4
+#define PDPTE_PRESENT  BIT(0)
+#define PDPTE_RESERVED (0x1e6ull | 0xfffull << 52) // and what is beyond the physical addresses
+#define CR8_DEFINED    0xfull
 
 static const struct cr4_need {
     u64 bits;
@@ -61,6 +66,26 @@ static bool paging_on_valid(struct vcpu *vcpu)
     return (vcpu_reg(vcpu, REG_CR4) & CR4_PAE) && !(cs.access & SEGMENT_L);
 }
 
+// "PDPTE Registers": PAE paging has four of them, and a write that makes the CPU load them is
+// refused if one makes no sense. A table in no RAM reads as ones.
+static bool pdptes_valid(struct vcpu *vcpu, u64 cr3)
+{
+    u64 pdptes[PDPTE_COUNT], reserved = PDPTE_RESERVED | vcpu->gpa_reserved;
+    if (guest_memory_read(&vcpu->vm->memory, cr3 & CR3_PAE_MASK, pdptes, sizeof(pdptes)) != OK)
+        return false;
+    for (unsigned i = 0; i < PDPTE_COUNT; i++)
+        if ((pdptes[i] & PDPTE_PRESENT) && (pdptes[i] & reserved))
+            return false;
+    return true;
+}
+
+// With these registers; loaded if one of the bits that `changed` tells of did.
+static bool pdptes_allow(struct vcpu *vcpu, u64 cr0, u64 cr3, u64 cr4, bool changed)
+{
+    bool pae = (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(vcpu_reg(vcpu, REG_EFER) & EFER_LME);
+    return !pae || !changed || pdptes_valid(vcpu, cr3);
+}
+
 static bool cr0_write(struct vcpu *vcpu, u64 value)
 {
     u64 old = vcpu_reg(vcpu, REG_CR0);
@@ -76,6 +101,9 @@ static bool cr0_write(struct vcpu *vcpu, u64 value)
     if (!(value & CR0_PG) && (old & CR0_PG) &&
         (in_64bit_code(vcpu) || (vcpu_reg(vcpu, REG_CR4) & CR4_PCIDE)))
         return false;
+    if (!pdptes_allow(vcpu, value, vcpu_reg(vcpu, REG_CR3), vcpu_reg(vcpu, REG_CR4),
+                      (old ^ value) & (CR0_CD | CR0_NW | CR0_PG)))
+        return false;
     vcpu->ops->reg_write(vcpu, REG_CR0, value);
     return true;
 }
@@ -90,7 +118,18 @@ static bool cr4_write(struct vcpu *vcpu, u64 value)
         return false;
     if ((changed & value & CR4_PCIDE) && (!long_mode || (vcpu_reg(vcpu, REG_CR3) & CR3_PCID_MASK)))
         return false;
+    if (!pdptes_allow(vcpu, vcpu_reg(vcpu, REG_CR0), vcpu_reg(vcpu, REG_CR3), value,
+                      changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP)))
+        return false;
     vcpu->ops->reg_write(vcpu, REG_CR4, value);
+    return true;
+}
+
+static bool cr3_write(struct vcpu *vcpu, u64 value)
+{
+    if (!pdptes_allow(vcpu, vcpu_reg(vcpu, REG_CR0), value, vcpu_reg(vcpu, REG_CR4), true))
+        return false;
+    vcpu->ops->reg_write(vcpu, REG_CR3, value);
     return true;
 }
 
@@ -112,8 +151,7 @@ bool control_register_write(struct vcpu *vcpu, unsigned number, u64 value)
     case 0:
         return cr0_write(vcpu, value);
     case 3:
-        vcpu->ops->reg_write(vcpu, REG_CR3, value);
-        return true;
+        return cr3_write(vcpu, value);
     case 4:
         return cr4_write(vcpu, value);
     case 8:

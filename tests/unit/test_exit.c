@@ -553,6 +553,63 @@ TEST(pcids_go_on_in_long_mode_with_a_zero_pcid)
     CHECK(cr_write(4, CR4_PAE | CR4_PCIDE | CR4_PGE) == ACTION_NEXT); // it stays on
 }
 
+static u64 pdptes[4];
+static bool pdptes_in_ram;
+
+int guest_memory_read(struct guest_memory *gm, gpa_t gpa, void *to, u64 size)
+{
+    (void)gm;
+    CHECK_EQ(gpa, 0x5020);
+    CHECK_EQ(size, sizeof(pdptes));
+    memcpy(to, pdptes, sizeof(pdptes));
+    return pdptes_in_ram ? OK : ERR_NOT_FOUND;
+}
+
+static void pae_reset(void)
+{
+    reset();
+    memset(features, 0xff, sizeof(features));
+    memset(pdptes, 0, sizeof(pdptes));
+    pdptes_in_ram = true;
+    vcpu.gpa_reserved = BIT(51);
+    regs[REG_CR0] = CR0_PE | CR0_PG;
+    regs[REG_CR3] = 0x5038; // the low bits do not count
+    regs[REG_CR4] = CR4_PAE;
+}
+
+TEST(pae_paging_refuses_reserved_bits_in_pdptes)
+{
+    static const u64 bad[] = {BIT(1), BIT(2), BIT(5), BIT(8), BIT(51), BIT(52), BIT(63)};
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        pae_reset();
+        pdptes[3] = bad[i];
+        CHECK(cr_write(3, 0x5020) == ACTION_NEXT); // it is not present
+        pdptes[3] |= 0x1000 | BIT(0) | BIT(3) | BIT(9);
+        CHECK(faults(cr_write(3, 0x5020), VECTOR_GP, true));
+        CHECK(faults(cr_write(4, CR4_PAE | CR4_PSE), VECTOR_GP, true));
+        CHECK(cr_write(4, CR4_PAE | CR4_TSD) == ACTION_NEXT); // loads none
+        regs[REG_CR0] = CR0_PE;
+        CHECK(faults(cr_write(0, CR0_PE | CR0_PG), VECTOR_GP, true));
+        CHECK_EQ(regs[REG_CR0], CR0_PE);
+        pdptes[3] &= ~bad[i];
+        CHECK(cr_write(0, CR0_PE | CR0_PG) == ACTION_NEXT);
+    }
+    pdptes_in_ram = false;
+    CHECK(faults(cr_write(3, 0x5020), VECTOR_GP, true));
+}
+
+TEST(only_pae_paging_has_pdptes)
+{
+    pae_reset();
+    pdptes[0] = ~0ull;
+    regs[REG_CR4] = 0;
+    CHECK(cr_write(3, 0x5020) == ACTION_NEXT);
+    regs[REG_CR4] = CR4_PAE;
+    regs[REG_EFER] = EFER_LME;
+    regs[REG_CR0] = CR0_PE;
+    CHECK(cr_write(0, CR0_PE | CR0_PG) == ACTION_NEXT);
+}
+
 TEST(cr8_is_the_task_priority)
 {
     reset();

@@ -52,7 +52,8 @@ u64 vmx_cr4_read(void)
 // --- what follows from them ---
 
 // "PDPTE Registers": with PAE paging the entry takes them from the VMCS. One with reserved bits set
-// would make the entry fail; it counts as not present, and the guest gets a page fault for it.
+// would make the entry fail; the caller has refused those, but a task switch and another CPU may
+// bring one: it counts as not present.
 static u64 pdpte_valid(u64 pdpte)
 {
     u64 reserved = PDPTE_RESERVED | ~(BIT(vmx_capabilities.physical_bits) - 1);
