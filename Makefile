@@ -39,6 +39,8 @@ IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer
     io/system_ports.c io/pci.c io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/acpi/tables.asm
 VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \
+    vmm/debug.c vmm/debug_step.c vmm/debug_registers.c vmm/debug_memory.c \
+    vmm/gdb_packet.c vmm/gdb_registers.c vmm/gdb_state.c vmm/gdb.c vmm/gdb_port.c \
     vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
     vmm/emulate_stack.c vmm/emulate_wide.c vmm/task_switch.c vmm/task_segments.c \
     vmm/alu_multiply.c vmm/emulate_arithmetic.c vmm/emulate_system.c \
@@ -169,7 +171,7 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 	@$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d $< $(filter %.o,$^) -o $@
 
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
-TEST_GUESTS := bench hostile tasks forms devices
+TEST_GUESTS := bench hostile tasks forms devices debug
 CHECK_GUESTS := sensitive exceptions cpu paging apic xstate mmio
 GUEST_CFLAGS := $(filter-out -Os -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS)) -O2
 GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o

@@ -63,6 +63,7 @@ class Machine:
     usb: bool = False  # the image is a USB stick, not a disk
     debug_exit: bool = False  # QEMU: the exit port that ends the run with a code
     ips: int = 50_000_000  # Bochs: instructions a second of emulated time
+    second_serial: bool = False  # a socket, too: Emulator.second
     extra: tuple = ()  # QEMU: arguments; Bochs: configuration lines
 
 
@@ -101,7 +102,7 @@ def choose(emulator):
     return emulator
 
 
-def _qemu_command(machine, kind, port):
+def _qemu_command(machine, kind, port, second):
     drive = "if=none,id=stick,format=raw,snapshot=on,file=" + machine.image.replace(",", ",,")
     accelerator = "kvm" if kind == "kvm" else "tcg"
     model = machine.model or ("host" if kind == "kvm" else "max")
@@ -109,6 +110,8 @@ def _qemu_command(machine, kind, port):
                "-smp", str(machine.cpus), "-m", str(machine.memory), "-bios", OVMF,
                "-nodefaults", "-display", "none", "-vga", "std", "-monitor", "none",
                "-serial", f"tcp:127.0.0.1:{port}", "-drive", drive]
+    if second:
+        command += ["-serial", f"tcp:127.0.0.1:{second}"]
     if machine.usb:
         command += ["-device", "qemu-xhci", "-device", "usb-storage,drive=stick,bootindex=0"]
     else:
@@ -118,7 +121,7 @@ def _qemu_command(machine, kind, port):
     return command + list(machine.extra)
 
 
-def _bochs_configuration(machine, folder, port):
+def _bochs_configuration(machine, folder, port, second):
     """Lines of a bochsrc. The image is a copy: Bochs writes to it, and locks it."""
     image = os.path.join(folder, "disk.img")
     shutil.copyfile(machine.image, image)
@@ -148,6 +151,7 @@ def _bochs_configuration(machine, folder, port):
         "debug: action=ignore",
         "port_e9_hack: enabled=1",
         "clock: sync=none",
+        *([f"com2: enabled=1, mode=socket-client, dev=localhost:{second}"] if second else []),
         *machine.extra,
     ]
 
@@ -157,8 +161,8 @@ def _write_lines(path, lines):
         file.write("".join(line + "\n" for line in lines))
 
 
-def _bochs_command(machine, folder, port):
-    _write_lines(folder + "/bochsrc", _bochs_configuration(machine, folder, port))
+def _bochs_command(machine, folder, port, second):
+    _write_lines(folder + "/bochsrc", _bochs_configuration(machine, folder, port, second))
     # Debian's Bochs starts at its debugger's prompt.
     _write_lines(folder + "/commands", ["c"])
     return ["bochs-bin", "-q", "-f", folder + "/bochsrc", "-rc", folder + "/commands"]
@@ -173,6 +177,7 @@ class Emulator:
         self.folder = tempfile.mkdtemp(prefix="plinth-")
         self.transcript = bytearray()
         self.serial = None
+        self.second = None
         self.process = None
         self._seen = 0  # what expect() has consumed
 
@@ -195,17 +200,20 @@ class Emulator:
 
     def start(self):
         # The emulator connects to us: no port has to be guessed free for it.
-        with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
             port = server.getsockname()[1]
+            second = other.getsockname()[1] if self.machine.second_serial else None
             if self.kind == "bochs":
-                command = _bochs_command(self.machine, self.folder, port)
+                command = _bochs_command(self.machine, self.folder, port, second)
             else:
-                command = _qemu_command(self.machine, self.kind, port)
+                command = _qemu_command(self.machine, self.kind, port, second)
             with open(self.folder + "/output", "wb") as output:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
                                                 stderr=output, start_new_session=True,
                                                 preexec_fn=_end_with_parent)
             self.serial = self._accept(server)
+            if second:
+                self.second = self._accept(other)
 
     def _accept(self, server):
         server.settimeout(0.2)
@@ -283,8 +291,9 @@ class Emulator:
         """Ends the emulator, if it still runs, and removes its folder."""
         if self.process and self.process.poll() is None:
             self._end_process()
-        if self.serial:
-            self.serial.close()
+        for line in (self.serial, self.second):
+            if line:
+                line.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_process(self):

@@ -25,6 +25,7 @@ const struct command commands[] = {
      command_stats},
     {"trace", "vm [what]", "the last exits (20, all, json); kind=, rip=, detail=", 2,
      COMMAND_WORDS_MAX, true, command_trace},
+    {"gdb", "[vm|off]", "let a GDB at the second serial port debug a VM", 1, 2, true, command_gdb},
     {"mem", "", "show who has the host's memory", 1, 1, false, command_mem},
     {"cpus", "[-t]", "list the host's CPUs; -t: the threads", 1, 2, false, command_cpus},
     {"top", "", "show who uses the CPUs, until a key is typed", 1, 1, false, command_top},

@@ -43,6 +43,8 @@ void command_resume(unsigned count, char **words);
 void command_destroy(unsigned count, char **words);
 void command_console(unsigned count, char **words);
 void command_log(unsigned count, char **words);
+// --- vmm/gdb_port.c ---
+void command_gdb(unsigned count, char **words);
 // --- vmm/commands_trace.c ---
 void command_stats(unsigned count, char **words);
 void command_trace(unsigned count, char **words);

@@ -3,6 +3,7 @@
 
 #include "vmm/commands.h"
 #include "vmm/console.h"
+#include "vmm/gdb.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -181,13 +182,22 @@ void command_pause(unsigned count, char **words)
 void command_resume(unsigned count, char **words)
 {
     (void)count;
-    act_on_vm(words[1], "resume", vm_resume);
+    const struct vm *vm = vm_find(words[1]);
+    if (vm && gdb_has_stopped(vm))
+        host_print("resume: a debugger has VM %s stopped; continue it there, or gdb off\n",
+                   words[1]);
+    else
+        act_on_vm(words[1], "resume", vm_resume);
 }
 
 void command_destroy(unsigned count, char **words)
 {
     (void)count;
-    act_on_vm(words[1], "destroy", vm_destroy);
+    const struct vm *vm = vm_find(words[1]);
+    if (vm && gdb_has(vm))
+        host_print("destroy: gdb is at VM %s; gdb off first\n", words[1]);
+    else
+        act_on_vm(words[1], "destroy", vm_destroy);
 }
 
 // --- consoles ---

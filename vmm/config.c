@@ -277,6 +277,8 @@ static const char *const mode_names[] = {[GUEST_MODE_REAL] = "real",
                                          [GUEST_MODE_LONG] = "long",
                                          NULL};
 static const char *const device_names[] = {"debug-exit", "debugcon", "testdev", "fwcfg", "hpet", NULL};
+static const char *const gdb_names[] = {
+    [CONFIG_GDB_NO] = "no", [CONFIG_GDB_YES] = "yes", [CONFIG_GDB_WAIT] = "wait", NULL};
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 
@@ -300,6 +302,7 @@ static const struct key vm_keys[] = {
     {"boot", set_choice_number, FIELD(struct config_vm, boot), 0, boot_names},
     {"load", set_address, FIELD(struct config_vm, load), 0, NULL},
     {"mode", set_choice_number, FIELD(struct config_vm, mode), 0, mode_names},
+    {"gdb", set_choice_number, FIELD(struct config_vm, gdb), 0, gdb_names},
 };
 
 static const struct key plinth_keys[] = {

@@ -26,6 +26,9 @@ enum config_device {
     CONFIG_HPET = 16,
 };
 
+// May a GDB attach from the start, and is it waited for?
+enum config_gdb { CONFIG_GDB_NO, CONFIG_GDB_YES, CONFIG_GDB_WAIT };
+
 struct config_vm {
     char name[CONFIG_NAME_MAX];
     unsigned line;  // of its section header
@@ -48,6 +51,7 @@ struct config_vm {
     enum guest_mode mode; // and the mode that it is entered in
     u32 devices;          // enum config_device
     bool autostart;
+    enum config_gdb gdb;
 };
 
 struct config {

@@ -118,6 +118,11 @@ struct cpu_ops {
     void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset); // guest TSC = host TSC + offset
     // Let RDMSR or WRMSR of an MSR run without an exit.
     void (*msr_passthrough)(struct vcpu *vcpu, u32 msr, bool read, bool write);
+    // For a debugger: exit for these exceptions as well (a bit each), and for MOV to and from debug
+    // registers.
+    void (*intercept)(struct vcpu *vcpu, u32 exceptions, bool debug_registers);
+    // A single-step trap that the last run left pending is not to come, as RFLAGS are now.
+    void (*drop_step_trap)(struct vcpu *vcpu);
     // After EXIT_ENTRY_FAILED or for a report: what is wrong with the guest's state, a line a
     // field.
     void (*explain)(struct vcpu *vcpu, void (*print)(void *context, const char *format, ...),

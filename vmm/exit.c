@@ -5,6 +5,7 @@
 #include "vmm/exit.h"
 #include "vmm/control_registers.h"
 #include "vmm/cpuid.h"
+#include "vmm/debug.h"
 #include "vmm/emulate.h"
 #include "vmm/msr.h"
 #include "vmm/task_switch.h"
@@ -214,6 +215,11 @@ static enum exit_action exit_cr_read(struct vcpu *vcpu, struct vm_exit *exit)
 {
     vcpu_gpr_write(vcpu, exit->cr.gpr, control_register_read(vcpu, exit->cr.number));
     return ACTION_NEXT;
+}
+
+static enum exit_action exit_dr_access(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    return debug_register_access(vcpu, exit);
 }
 
 // Not every CPU looks at the privilege level before it exits; CPL is SS's DPL.

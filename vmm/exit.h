@@ -23,8 +23,9 @@ struct vcpu;
     X(EXIT_MSR_WRITE, exit_msr_write, "wrmsr") /* .msr */                                          \
     X(EXIT_MEMORY, exit_memory, "memory")      /* stage-2 fault: .memory */                        \
     X(EXIT_HYPERCALL, exit_hypercall, "hypercall")                                                 \
-    X(EXIT_CR_WRITE, exit_cr_write, "cr-write") /* .cr */                                          \
-    X(EXIT_CR_READ, exit_cr_read, "cr-read")    /* .cr */                                          \
+    X(EXIT_CR_WRITE, exit_cr_write, "cr-write")    /* .cr */                                       \
+    X(EXIT_CR_READ, exit_cr_read, "cr-read")       /* .cr */                                       \
+    X(EXIT_DR_ACCESS, exit_dr_access, "dr-access") /* .dr; only under a debugger */                \
     X(EXIT_XSETBV, exit_xsetbv, "xsetbv")                                                          \
     X(EXIT_WBINVD, exit_wbinvd, "wbinvd")          /* also INVD */                                 \
     X(EXIT_EXCEPTION, exit_exception, "exception") /* .event: one that was intercepted */          \
@@ -91,6 +92,10 @@ struct vm_exit {
             u8 kind;        // enum cr_access_kind
             u64 value;      // of LMSW (low 16 bits)
         } cr;
+        struct {
+            u8 number, gpr; // DR number; general register (hardware order)
+            bool read;      // from the debug register
+        } dr;
         struct vcpu_event event;
         struct {
             u16 selector;

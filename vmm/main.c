@@ -7,6 +7,7 @@
 #include "vmm/config.h"
 #include "vmm/console.h"
 #include "vmm/engine.h"
+#include "vmm/gdb.h"
 #include "vmm/shell.h"
 #include "vmm/thread.h"
 #include "vmm/vm.h"
@@ -73,10 +74,26 @@ static void create_vms(void)
     }
 }
 
+// There is one port: the first VM that asks for it has it.
+static void debug_vms(void)
+{
+    struct vm *vm, *first = NULL;
+    for (unsigned i = 0; (vm = vm_at(i)); i++) {
+        if (vm->config.gdb == CONFIG_GDB_NO)
+            continue;
+        if (first)
+            log_warn("VM %s: gdb is at VM %s already; one VM at a time", vm->config.name,
+                     first->config.name);
+        else if (gdb_use(vm, vm->config.gdb == CONFIG_GDB_WAIT) == OK)
+            first = vm;
+    }
+}
+
 static void autostart_thread(void *argument)
 {
     (void)argument;
     struct vm *vm;
+    debug_vms();
     for (unsigned i = 0; (vm = vm_at(i)); i++) {
         char why[CONFIG_ERROR_MAX];
         if (vm->config.autostart && vm_start(vm, why) != OK)

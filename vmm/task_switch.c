@@ -14,7 +14,6 @@ enum task_source { TASK_CALL, TASK_IRET, TASK_JMP, TASK_GATE };
 #define TSS_TRAP     0x64
 #define TSS_TRAP_T   BIT(0)
 #define TSS_SIZE_MAX 104
-#define DR6_BT       BIT(15)
 #define DR7_LOCAL    0x155ull // L0 to L3, LE
 
 // Between EIP and the LDT's selector both forms hold the same fields, each `width` bytes wide; the

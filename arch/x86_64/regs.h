@@ -57,6 +57,14 @@
 #define RFLAGS_VM       BIT(17)
 #define RFLAGS_AC       BIT(18)
 
+#define DR6_B_MASK 0xfull // one bit for each of DR0 to DR3
+#define DR6_BD     BIT(13)
+#define DR6_BS     BIT(14)
+#define DR6_BT     BIT(15)
+#define DR6_INIT   0xffff0ff0ull
+#define DR7_GD     BIT(13)
+#define DR7_INIT   0x400ull
+
 #define EFER_SCE BIT(0)
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)

@@ -10,13 +10,8 @@
 #define UNMAPPED      (TEST_BASE + PAGE_SIZE)
 #define PORT_POST     0x80
 #define COM2_SCRATCH  0x2ff
-#define DR6_BS        BIT(14)
 #define DR6_B0        BIT(0)
-#define DR6_BD        BIT(13)
-#define DR6_INIT      0xffff0ff0ull
-#define DR7_INIT      0x400ull
 #define DR7_L0        BIT(0)
-#define DR7_GD        BIT(13)
 #define DR7_RW0_WRITE (1ull << 16)
 #define DR7_LEN0_4    (3ull << 18)
 #define X2APIC_EOI    0x80b

@@ -21,7 +21,6 @@
 #define ACCESS_TSS  0x89
 #define GATE_TASK   0x8500
 #define GATE_INTR   0x8e00
-#define DR6_BT      BIT(15)
 #define STACK_WORDS 256
 #define EFLAGS_INIT 2
 #define MAGIC       0x1111

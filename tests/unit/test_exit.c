@@ -79,6 +79,16 @@ void vcpu_gpr_write(struct vcpu *v, unsigned gpr, u64 value)
         v->gpr[gpr] = value;
 }
 
+static unsigned debug_register_accesses;
+
+enum exit_action debug_register_access(struct vcpu *v, struct vm_exit *exit)
+{
+    (void)v;
+    (void)exit;
+    debug_register_accesses++;
+    return ACTION_NEXT;
+}
+
 static unsigned task_switches;
 
 enum exit_action task_switch(struct vcpu *v, struct vm_exit *exit)
@@ -723,6 +733,14 @@ TEST(intercepted_exceptions_go_back_as_they_were)
     CHECK_EQ(exit_of.fault.type, EVENT_PRIVILEGED_SOFT_EXCEPTION);
     CHECK_EQ(exit_of.fault.length, 1);
     CHECK(exit_of.fault.valid && !exit_of.fault.has_error);
+}
+
+TEST(accesses_to_debug_registers_go_to_the_debugger_s_side)
+{
+    reset();
+    debug_register_accesses = 0;
+    CHECK(dispatch(EXIT_DR_ACCESS) == ACTION_NEXT);
+    CHECK_EQ(debug_register_accesses, 1);
 }
 
 TEST(a_task_switch_is_carried_out)

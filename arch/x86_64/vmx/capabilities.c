@@ -34,6 +34,7 @@ static const struct control proc_controls[] = {
     {PROC_SECONDARY_CONTROLS, REQUIRED, "secondary controls"},
     {PROC_INTERRUPT_WINDOW_EXITING, DYNAMIC, "interrupt-window exiting"},
     {PROC_NMI_WINDOW_EXITING, DYNAMIC, "NMI-window exiting"},
+    {PROC_MOV_DR_EXITING, DYNAMIC, "MOV-DR exiting"},
     {PROC_USE_TSC_OFFSETTING, REQUIRED, "TSC offsetting"},
     {PROC_HLT_EXITING, REQUIRED, "HLT exiting"},
     {PROC_MWAIT_EXITING, REQUIRED, "MWAIT exiting"},

@@ -91,6 +91,9 @@ static void decode_exception(struct vcpu *vcpu, struct vm_exit *exit)
         if (event.type == EVENT_EXCEPTION)
             debug_exception_commit();
         vmx_pending_debug_adjust();
+    } else if (event.vector == VECTOR_PF) { // CR2 is not set by an exit
+        event.has_cr2 = true;
+        event.cr2 = vmread(VMCS_EXIT_QUALIFICATION);
     }
     exit->event = event;
     exit->detail = event.vector;
@@ -133,6 +136,16 @@ static void decode_control_register(struct vcpu *vcpu, struct vm_exit *exit)
     exit->cr.kind = kinds[type];
     exit->cr.value = bits_get(q, CR_ACCESS_SOURCE_SHIFT, CR_ACCESS_SOURCE_WIDTH);
     exit->detail = exit->cr.number;
+}
+
+static void decode_debug_register(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    (void)vcpu;
+    u64 q = vmread(VMCS_EXIT_QUALIFICATION);
+    exit->dr.number = (u8)(q & DR_ACCESS_NUMBER_MASK);
+    exit->dr.gpr = (u8)bits_get(q, DR_ACCESS_GPR_SHIFT, DR_ACCESS_GPR_WIDTH);
+    exit->dr.read = q & DR_ACCESS_FROM_DR;
+    exit->detail = exit->dr.number;
 }
 
 static void decode_task_switch(struct vcpu *vcpu, struct vm_exit *exit)
@@ -197,6 +210,7 @@ const struct vmx_row vmx_rows[VMX_EXIT_REASON_COUNT] = {
     [VMX_EXIT_RDMSR] = {decode_msr, EXIT_MSR_READ, VMX_ROW_LENGTH},
     [VMX_EXIT_WRMSR] = {decode_msr, EXIT_MSR_WRITE, VMX_ROW_LENGTH},
     [VMX_EXIT_CR_ACCESS] = {decode_control_register, EXIT_CR_WRITE, VMX_ROW_LENGTH},
+    [VMX_EXIT_DR_ACCESS] = {decode_debug_register, EXIT_DR_ACCESS, VMX_ROW_LENGTH},
     [VMX_EXIT_VMCALL] = {decode_leaf, EXIT_HYPERCALL, VMX_ROW_LENGTH},
     [VMX_EXIT_XSETBV] = {decode_plain, EXIT_XSETBV, VMX_ROW_LENGTH},
     [VMX_EXIT_WBINVD] = {decode_plain, EXIT_WBINVD, VMX_ROW_LENGTH},

@@ -29,5 +29,7 @@ const struct cpu_ops vmx_ops = {
     .flush = vmx_flush,
     .set_tsc_offset = vmx_set_tsc_offset,
     .msr_passthrough = vmx_msr_passthrough,
+    .intercept = vmx_intercept,
+    .drop_step_trap = vmx_drop_step_trap,
     .explain = vmx_explain,
 };

@@ -115,6 +115,24 @@ void vmx_want_nmi_window(struct vcpu *vcpu, bool on)
     proc_control_set(vmx_of(vcpu), PROC_NMI_WINDOW_EXITING, on);
 }
 
+void vmx_intercept(struct vcpu *vcpu, u32 exceptions, bool debug_registers)
+{
+    struct vmx_vcpu *v = vmx_of(vcpu);
+    struct vmx_vcpu *former = vmcs_acquire(v);
+    vmwrite(VMCS_EXCEPTION_BITMAP, INTERCEPTED_EXCEPTIONS | exceptions);
+    vmcs_release(v, former);
+    proc_control_set(v, PROC_MOV_DR_EXITING, debug_registers);
+}
+
+void vmx_drop_step_trap(struct vcpu *vcpu)
+{
+    struct vmx_vcpu *former = vmcs_acquire(vmx_of(vcpu));
+    u64 pending = vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS);
+    vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, pending & ~PENDING_DEBUG_BS);
+    vmx_pending_debug_adjust();
+    vmcs_release(vmx_of(vcpu), former);
+}
+
 // --- stepping over an instruction ---
 
 static bool single_steps(u64 rflags)

@@ -157,6 +157,7 @@ enum vmcs_field {
 #define PROC_CR8_LOAD_EXITING         BIT(19)
 #define PROC_CR8_STORE_EXITING        BIT(20)
 #define PROC_NMI_WINDOW_EXITING       BIT(22)
+#define PROC_MOV_DR_EXITING           BIT(23)
 #define PROC_USE_IO_BITMAPS           BIT(25)
 #define PROC_USE_MSR_BITMAPS          BIT(28)
 #define PROC_MONITOR_EXITING          BIT(29)
@@ -210,6 +211,7 @@ enum vmx_exit_reason {
     VMX_EXIT_VMXOFF = 26,
     VMX_EXIT_VMXON = 27,
     VMX_EXIT_CR_ACCESS = 28,
+    VMX_EXIT_DR_ACCESS = 29,
     VMX_EXIT_IO = 30,
     VMX_EXIT_RDMSR = 31,
     VMX_EXIT_WRMSR = 32,
@@ -292,12 +294,14 @@ enum cr_access_type { CR_ACCESS_TO_CR, CR_ACCESS_FROM_CR, CR_ACCESS_CLTS, CR_ACC
 #define TASK_SWITCH_SOURCE_SHIFT  30
 #define TASK_SWITCH_SOURCE_WIDTH  2
 
+// "Exit Qualification for MOV DR"
+#define DR_ACCESS_NUMBER_MASK 7ull
+#define DR_ACCESS_FROM_DR     BIT(4)
+#define DR_ACCESS_GPR_SHIFT   8
+#define DR_ACCESS_GPR_WIDTH   4
+
 // "Exit Qualification for Debug Exceptions": the same places as in DR6
-#define DEBUG_EXIT_MASK (0xfull | BIT(13) | BIT(14))
-#define DR6_B_MASK      0xfull
-#define DR6_INIT        0xffff0ff0ull
-#define DR7_INIT        0x400ull
-#define DR7_GD          BIT(13)
+#define DEBUG_EXIT_MASK (DR6_B_MASK | DR6_BD | DR6_BS)
 #define DEBUGCTL_LBR    BIT(0)
 #define DEBUGCTL_BTF    BIT(1)
 

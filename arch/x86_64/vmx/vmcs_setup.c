@@ -22,11 +22,6 @@ static void fields_write(const struct field_value *values, unsigned count)
 
 // --- controls ---
 
-// #MC is the host's. #DB and #AC can be raised again by their own delivery, for ever, within one
-// instruction, where no timer ends the run ("Interrupt 17 - Alignment Check Exception"): they are
-// injected from outside.
-#define INTERCEPTED_EXCEPTIONS (BIT(VECTOR_MC) | BIT(VECTOR_DB) | BIT(VECTOR_AC))
-
 static const struct field_value fixed_controls[] = {
     {VMCS_EXCEPTION_BITMAP, INTERCEPTED_EXCEPTIONS},
     {VMCS_PAGE_FAULT_ERROR_CODE_MASK, 0},

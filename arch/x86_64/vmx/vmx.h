@@ -5,6 +5,7 @@
 
 #include "vmm/vm.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/regs.h"
 #include "arch/x86_64/vmx/capabilities.h"
 #include "arch/x86_64/vmx/instructions.h"
 
@@ -12,6 +13,11 @@
 #define VMX_SWAPPED_MSRS (REG_TSC_AUX - REG_STAR + 1)
 
 #define VMX_CPU_NONE (~0u)
+
+// #MC is the host's. #DB and #AC can be raised again by their own delivery, for ever, within one
+// instruction, where no timer ends the run ("Interrupt 17 - Alignment Check Exception"): they are
+// injected from outside.
+#define INTERCEPTED_EXCEPTIONS (BIT(VECTOR_MC) | BIT(VECTOR_DB) | BIT(VECTOR_AC))
 
 struct vmx_vcpu {
     // entry.asm knows these two.
@@ -114,6 +120,8 @@ bool vmx_can_take_nmi(struct vcpu *vcpu);
 void vmx_want_window(struct vcpu *vcpu, bool on);
 void vmx_want_nmi_window(struct vcpu *vcpu, bool on);
 void vmx_skip(struct vcpu *vcpu, u64 rip);
+void vmx_intercept(struct vcpu *vcpu, u32 exceptions, bool debug_registers);
+void vmx_drop_step_trap(struct vcpu *vcpu);
 // Keep the pending debug exceptions as the entry checks want them after RFLAGS or the
 // interruptibility changed.
 void vmx_pending_debug_adjust(void);
