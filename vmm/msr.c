@@ -23,6 +23,8 @@
 #define MICROCODE_SHIFT       32
 #define FEATURE_CONTROL_LOCK  BIT(0)
 #define MISC_FAST_STRINGS     BIT(0)
+// Those, thermal control, SpeedStep, MONITOR, the limit of CPUID, xTPR messages, XD disable.
+#define MISC_SWITCHES         (MISC_FAST_STRINGS | BIT(3) | BIT(16) | BIT(18) | BIT(22) | BIT(23) | BIT(34))
 #define MISC_BTS_UNAVAILABLE  BIT(11)
 #define MISC_PEBS_UNAVAILABLE BIT(12)
 #define DEBUGCTL_LBR          BIT(0)
@@ -137,12 +139,12 @@ static bool misc_enable_read(struct vcpu *vcpu, u32 index, u64 *value)
     return true;
 }
 
-// Of the switches that it has, a guest has the one for fast strings.
+// Switches can be set and read back; none has an effect.
 static bool misc_enable_write(struct vcpu *vcpu, u32 index, u64 value)
 {
     (void)index;
     vcpu->msr_misc[MISC_ENABLE] =
-        (value & MISC_FAST_STRINGS) | MISC_BTS_UNAVAILABLE | MISC_PEBS_UNAVAILABLE;
+        (value & MISC_SWITCHES) | MISC_BTS_UNAVAILABLE | MISC_PEBS_UNAVAILABLE;
     return true;
 }
 

@@ -84,14 +84,22 @@ static void queue_interrupt(struct vcpu *vcpu)
     vcpu->ops->want_window(vcpu, more);
 }
 
+// While one is handled the CPU remembers one more. Two that came before this vCPU could take the
+// first are two as well: a CPU would have begun with the first at once.
 static void queue_nmi(struct vcpu *vcpu)
 {
+    struct vm *vm = vcpu->vm;
+    spin_lock(&vm->lock);
     if (!vcpu->event.valid && vcpu->ops->can_take_nmi(vcpu)) {
         vcpu->event = (struct vcpu_event){.valid = true, .vector = VECTOR_NMI, .type = EVENT_NMI};
-        vcpu->nmi_pending = false;
-    } else {
-        vcpu->ops->want_nmi_window(vcpu, true);
+        vcpu->nmi_pending--;
+    } else if (vcpu_reg(vcpu, REG_INTERRUPTIBILITY) & BLOCKED_NMI) {
+        vcpu->nmi_pending = 1;
     }
+    bool more = vcpu->nmi_pending > 0;
+    spin_unlock(&vm->lock);
+    if (more)
+        vcpu->ops->want_nmi_window(vcpu, true);
 }
 
 static void queue_events(struct vcpu *vcpu)
@@ -118,7 +126,7 @@ static void init_signal(struct vcpu *vcpu)
     vcpu->ops->vcpu_reset(vcpu);
     spin_lock(&vm->lock);
     lapic_init_signal(&vcpu->lapic);
-    vcpu->nmi_pending = false;
+    vcpu->nmi_pending = 0;
     spin_unlock(&vm->lock);
     vcpu->interrupted.valid = false;
     vcpu->halted = false;

@@ -79,6 +79,11 @@ static bool makes_double_fault(enum exception_class first, enum exception_class 
            (first == PAGE_FAULT && (second == CONTRIBUTORY || second == PAGE_FAULT));
 }
 
+static void nmi_add(struct vcpu *vcpu)
+{
+    vcpu->nmi_pending = (u8)MIN(vcpu->nmi_pending + 1, NMIS_PENDING);
+}
+
 void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event)
 {
     enum exception_class first = vcpu->event.valid ? event_class(&vcpu->event) : BENIGN;
@@ -97,7 +102,7 @@ void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event)
     if (vcpu->event.valid && vcpu->event.type == EVENT_EXTERNAL)
         vcpu->interrupted = vcpu->event;
     if (vcpu->event.valid && vcpu->event.type == EVENT_NMI)
-        vcpu->nmi_pending = true;
+        nmi_add(vcpu);
     if (vcpu->event.valid)
         vcpu_note(vcpu, VCPU_REQUEST_EVENT);
     if (makes_double_fault(first, second))
@@ -123,7 +128,7 @@ static void on_changed(struct lapic *lapic)
 
 static void on_nmi(struct lapic *lapic)
 {
-    lapic_vcpu(lapic)->nmi_pending = true;
+    nmi_add(lapic_vcpu(lapic));
     on_changed(lapic);
 }
 

@@ -276,7 +276,7 @@ static void vcpu_power_on(struct vcpu *vcpu)
 {
     vcpu->event.valid = false;
     vcpu->interrupted.valid = false;
-    vcpu->nmi_pending = false;
+    vcpu->nmi_pending = 0;
     vcpu->halted = false;
     vcpu->waiting_for_startup = vcpu->index != 0;
     vcpu->requests = 0;

@@ -50,6 +50,8 @@ enum vcpu_request {
 // After a stop request, from the last vCPU to the others.
 enum vcpu_verdict { VERDICT_NONE, VERDICT_AGAIN, VERDICT_END };
 
+#define NMIS_PENDING 2
+
 struct vcpu {
     u64 gpr[GPR_COUNT]; // hardware order; GPR_RSP is the engine's (vcpu_gpr_read)
     const struct cpu_ops *ops;
@@ -62,7 +64,7 @@ struct vcpu {
     struct vcpu_event
         interrupted; // an accepted interrupt that an exception overtook; after `event`
     u8 startup_page;
-    bool nmi_pending;
+    u8 nmi_pending; // how many, at most NMIS_PENDING
     bool halted;
     bool waiting_for_startup; // an application processor before its SIPI
     struct lapic lapic;

@@ -560,7 +560,7 @@ TEST(nothing_is_put_over_an_event_that_is_due)
     reset();
     vcpu.event = (struct vcpu_event){.valid = true, .vector = VECTOR_PF, .type = EVENT_EXCEPTION};
     pending = 0x41;
-    vcpu.nmi_pending = true;
+    vcpu.nmi_pending = 1;
     go();
     CHECK_EQ(injected.vector, VECTOR_PF);
     CHECK_EQ(pending, 0x41);
@@ -571,7 +571,7 @@ TEST(nothing_is_put_over_an_event_that_is_due)
 TEST(an_nmi_goes_before_an_interrupt)
 {
     reset();
-    vcpu.nmi_pending = true;
+    vcpu.nmi_pending = 1;
     pending = 0x41;
     go();
     CHECK_EQ(injected.vector, VECTOR_NMI);
@@ -579,6 +579,28 @@ TEST(an_nmi_goes_before_an_interrupt)
     CHECK(!vcpu.nmi_pending);
     CHECK_EQ(pending, 0x41);
     CHECK(window);
+}
+
+TEST(of_two_nmis_at_once_the_second_waits_for_the_end_of_the_first)
+{
+    reset();
+    vcpu.nmi_pending = 2;
+    go();
+    CHECK_EQ(injected.type, EVENT_NMI);
+    CHECK_EQ(vcpu.nmi_pending, 1);
+    CHECK(nmi_window);
+}
+
+TEST(while_an_nmi_is_handled_one_more_is_remembered)
+{
+    reset();
+    can_take = false;
+    regs[REG_INTERRUPTIBILITY] = BLOCKED_NMI;
+    vcpu.nmi_pending = 2;
+    go();
+    CHECK_EQ(injected.valid, false);
+    CHECK_EQ(vcpu.nmi_pending, 1);
+    CHECK(nmi_window);
 }
 
 TEST(an_interrupt_that_was_overtaken_goes_first)
@@ -629,7 +651,8 @@ TEST(init_makes_an_application_processor_wait)
     reset();
     vcpu.index = 1;
     vcpu.requests = VCPU_REQUEST_INIT;
-    vcpu.halted = vcpu.nmi_pending = vcpu.interrupted.valid = true;
+    vcpu.halted = vcpu.interrupted.valid = true;
+    vcpu.nmi_pending = 1;
     pending = 0x41;
     go();
     CHECK_EQ(resets, 1);

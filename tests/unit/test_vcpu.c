@@ -262,8 +262,10 @@ TEST(an_init_signal_voids_a_start_up_before_it)
 TEST(the_local_apic_tells_of_nmis)
 {
     reset();
-    vcpu_lapic_ops.nmi(&vcpus[0].lapic);
-    CHECK(vcpus[0].nmi_pending);
+    for (unsigned i = 1; i <= 3; i++) {
+        vcpu_lapic_ops.nmi(&vcpus[0].lapic);
+        CHECK_EQ(vcpus[0].nmi_pending, MIN(i, NMIS_PENDING));
+    }
     CHECK_EQ(vcpus[0].requests, VCPU_REQUEST_EVENT);
 }
 
