@@ -171,10 +171,10 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 	@$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d $< $(filter %.o,$^) -o $@
 
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
-TEST_GUESTS := bench hostile tasks forms devices debug
+TEST_GUESTS := bench ipi hostile tasks forms devices debug
 CHECK_GUESTS := sensitive exceptions cpu paging apic xstate mmio
 GUEST_CFLAGS := $(filter-out -Os -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS)) -O2
-GUEST_LIB := $(B)/guests/lib/start.o $(B)/guests/lib/guest.o
+GUEST_LIB := $(addprefix $(B)/guests/lib/, start.o guest.o smp_start.o smp.o samples.o)
 CHECK_LIB := $(GUEST_LIB) $(B)/guests/lib/check.o
 TEST_GUEST_IMAGES := $(TEST_GUESTS:%=$(B)/guests/%.bin) $(CHECK_GUESTS:%=$(B)/guests/%.bin)
 
@@ -183,7 +183,7 @@ $(B)/guests/lib/%.o: guests/lib/%.c
 	@echo '  CC      $@'
 	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
-$(B)/guests/lib/start.o: guests/lib/start.asm
+$(B)/guests/lib/%.o: guests/lib/%.asm
 	@mkdir -p $(@D)
 	@echo '  NASM    $@'
 	@$(NASM) -f elf64 -o $@ $<

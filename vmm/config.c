@@ -276,7 +276,8 @@ static const char *const mode_names[] = {[GUEST_MODE_REAL] = "real",
                                          [GUEST_MODE_PROTECTED] = "protected",
                                          [GUEST_MODE_LONG] = "long",
                                          NULL};
-static const char *const device_names[] = {"debug-exit", "debugcon", "testdev", "fwcfg", "hpet", NULL};
+static const char *const device_names[] = {"debug-exit", "debugcon", "testdev",
+                                           "fwcfg",      "hpet",     NULL};
 static const char *const gdb_names[] = {
     [CONFIG_GDB_NO] = "no", [CONFIG_GDB_YES] = "yes", [CONFIG_GDB_WAIT] = "wait", NULL};
 static const char *const level_names[] = {

@@ -5,6 +5,7 @@
 // least SAMPLES pages (memory with backing that is not mapped yet), and memory above FRESH_BASE
 // that nobody touched.
 #include "guests/lib/guest.h"
+#include "guests/lib/samples.h"
 
 #define SAMPLES    1001
 #define FRESH_BASE (48 * MIB)
@@ -46,28 +47,9 @@ void guest_interrupt(u64 vector, u64 error, u64 rip, u64 *return_rip)
     wrmsr(X2APIC_EOI, 0);
 }
 
-static void sort(u32 *values, unsigned count)
-{
-    for (unsigned gap = count / 2; gap; gap /= 2)
-        for (unsigned i = gap; i < count; i++)
-            for (unsigned j = i; j >= gap && values[j - gap] > values[j]; j -= gap) {
-                u32 t = values[j];
-                values[j] = values[j - gap];
-                values[j - gap] = t;
-            }
-}
-
 static void report(const char *name)
 {
-    sort(samples, SAMPLES);
-    guest_print("bench: ");
-    guest_print(name);
-    const u32 figures[] = {samples[SAMPLES / 2], samples[0], samples[SAMPLES - 1]};
-    for (unsigned i = 0; i < ARRAY_SIZE(figures); i++) {
-        guest_print(" ");
-        guest_print_number(figures[i]);
-    }
-    guest_print("\n");
+    samples_report(name, samples, SAMPLES);
 }
 
 // The operation may use RAX, RBX, RCX, RDX and RDI; RSI holds the first time.

@@ -10,4 +10,5 @@ import exit_costs  # noqa: F401
 import linux  # noqa: F401
 import many  # noqa: F401
 import no_engine  # noqa: F401
+import scheduling  # noqa: F401
 import tasks  # noqa: F401

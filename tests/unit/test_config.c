@@ -305,8 +305,9 @@ TEST(lists_of_devices)
     CHECK_EQ(vms[0].devices, CONFIG_FW_CFG);
     CHECK(parse(VM "devices = debug-exit,testdev ,  debugcon\n"));
     CHECK_EQ(vms[0].devices, CONFIG_DEBUG_EXIT | CONFIG_TESTDEV | CONFIG_DEBUGCON);
-    CHECK_ERROR(VM "devices = debug-exit, disk\n",
-                "plinth.ini:3: devices: 'disk' is not one of: debug-exit debugcon testdev fwcfg hpet");
+    CHECK_ERROR(
+        VM "devices = debug-exit, disk\n",
+        "plinth.ini:3: devices: 'disk' is not one of: debug-exit debugcon testdev fwcfg hpet");
     CHECK_ERROR(VM "devices = testdev,\n",
                 "plinth.ini:3: devices: '' is not one of: debug-exit debugcon testdev fwcfg hpet");
     CHECK_ERROR(VM "devices = 0123456789012345678901234567890123456789\n",

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""vCPUs that wake each other, and guests beside others that never give a CPU away."""
+
+from emulator import Machine
+from scenario import PROMPT, Image, scenario
+
+GUEST_SECONDS = 150
+
+
+def two_vcpus(name, pin, more=""):
+    return f"[vm {name}]\ncpus = 2\npin = {pin}\nmemory = 16M\nkernel = \\guests\\ipi\n{more}\n"
+
+
+def run_guest(run, name):
+    """Starts a test guest, checks its verdict, and returns what it printed."""
+    start = len(run.emulator.transcript)
+    run.type(f"start {name} -c\r")
+    verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)|does not run", GUEST_SECONDS)
+    text = bytes(run.emulator.transcript[start:]).decode("latin-1")
+    run.check(f"{name}: the guest says ok", verdict.group(1) == b"ok", text)
+    run.expect(PROMPT)
+    return text
+
+
+@scenario("ipi-wake-ups", Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2),
+          Image(two_vcpus("apart", "0, 1") + two_vcpus("together", "0"), {"guests/ipi": "build/guests/ipi.bin"}))
+def ipi_wake_ups(run):
+    """None lost, none twice, in 131000 IPIs between vCPUs that halt, on two host CPUs and on one."""
+    run.boot()
+    run_guest(run, "apart")
+    run_guest(run, "together")
