@@ -77,7 +77,7 @@ struct reg {
 #define TAG_BITS           2
 #define CANONICAL_BITS     48
 
-static const struct reg regs[] = {
+static const struct reg registers[] = {
     GPR("rax", GPR_RAX),
     GPR("rbx", GPR_RBX),
     GPR("rcx", GPR_RCX),
@@ -148,12 +148,12 @@ static const struct reg regs[] = {
     {"cr8", 8, TYPE_INT, FROM_CR8, 0, 0},
     SYSTEM("efer", REG_EFER),
 };
-const unsigned gdb_register_count = ARRAY_SIZE(regs);
+const unsigned gdb_register_count = ARRAY_SIZE(registers);
 const unsigned gdb_general_count = FIRST_X87;
 
 unsigned gdb_register_size(unsigned number)
 {
-    return number < ARRAY_SIZE(regs) ? regs[number].size : 0;
+    return number < ARRAY_SIZE(registers) ? registers[number].size : 0;
 }
 
 // --- values ---
@@ -205,9 +205,9 @@ static u64 read_number(struct vcpu *vcpu, const struct reg *reg)
 
 unsigned gdb_register_read(struct vcpu *vcpu, unsigned number, u8 to[GDB_REGISTER_MAX])
 {
-    if (number >= ARRAY_SIZE(regs))
+    if (number >= ARRAY_SIZE(registers))
         return 0;
-    const struct reg *reg = &regs[number];
+    const struct reg *reg = &registers[number];
     memset(to, 0, GDB_REGISTER_MAX);
     if (reg->source == FROM_XSTATE) {
         memcpy(to, (u8 *)vcpu->xstate + reg->index, reg->bytes);
@@ -258,9 +258,9 @@ static void write_xstate(struct vcpu *vcpu, const struct reg *reg, const u8 *fro
 bool gdb_register_write(struct vcpu *vcpu, unsigned number, const u8 from[GDB_REGISTER_MAX])
 {
     u64 value;
-    if (number >= ARRAY_SIZE(regs))
+    if (number >= ARRAY_SIZE(registers))
         return false;
-    const struct reg *reg = &regs[number];
+    const struct reg *reg = &registers[number];
     memcpy(&value, from, sizeof(value));
     if (reg->source == FROM_GPR)
         vcpu_gpr_write(vcpu, reg->index, value);
@@ -340,7 +340,7 @@ static void describe_feature(struct window *w, const char *name, unsigned first,
     if (first == 0)
         describe_flags(w);
     for (unsigned i = first; i < end; i++)
-        describe_register(w, &regs[i]);
+        describe_register(w, &registers[i]);
     window_text(w, "</feature>");
 }
 
@@ -352,7 +352,7 @@ bool gdb_description(struct gdb_reply *reply, u64 offset, u64 length)
     describe_feature(&w, "org.gnu.gdb.i386.core", 0, FIRST_SSE);
     describe_feature(&w, "org.gnu.gdb.i386.sse", FIRST_SSE, FIRST_SYSTEM);
     describe_feature(&w, "org.gnu.gdb.i386.segments", FIRST_SYSTEM, FIRST_SYSTEM + 2);
-    describe_feature(&w, "plinth.system", FIRST_SYSTEM + 2, ARRAY_SIZE(regs));
+    describe_feature(&w, "plinth.system", FIRST_SYSTEM + 2, ARRAY_SIZE(registers));
     window_text(&w, "</target>");
     return w.more;
 }

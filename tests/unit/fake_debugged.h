@@ -5,6 +5,7 @@
 
 #include "tests/unit/fake_guest.h"
 #include "vmm/lib/error.h"
+#include "vmm/lib/log.h"
 #include "vmm/thread.h"
 
 #define VCPUS 2
@@ -156,7 +157,7 @@ u64 control_register_read(struct vcpu *v, unsigned number)
     return 3;
 }
 
-void log_line(int level, const char *format, ...)
+void log_line(enum log_level level, const char *format, ...)
 {
     (void)level;
     (void)format;

@@ -194,7 +194,11 @@ TEST(choices_are_listed)
     CHECK(parse(VM "engine = BT\nmmu = Shadow\nautostart = Off\n"));
     CHECK_STR(vms[0].engine, "bt");
     CHECK_STR(vms[0].mmu, "shadow");
+    CHECK(parse(VM "gdb = wait\n"));
+    CHECK(vms[0].gdb == CONFIG_GDB_WAIT);
+    CHECK_ERROR(VM "gdb = maybe\n", "plinth.ini:3: gdb: 'maybe' is not one of: no yes wait");
     CHECK(parse(VM "autostart = true\n"));
+    CHECK(vms[0].gdb == CONFIG_GDB_NO);
     CHECK(vms[0].autostart);
 }
 
