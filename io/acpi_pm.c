@@ -22,6 +22,10 @@
 
 #define TIMER_OVERFLOW_SHIFT 31
 
+#define SMI_ENABLE 0x30 // register: read-only here
+#define SMI_ENABLE_APMC                                                                            \
+    0x20u // firmware takes it for "System Management Mode is set up", and lets it be
+
 static u64 acpi_pm_ticks(struct acpi_pm *pm)
 {
     return io_clock_to(pm->clock, pm->clock->now(pm->clock), ACPI_PM_TIMER_HZ);
@@ -78,6 +82,8 @@ static u32 acpi_pm_register(struct acpi_pm *pm, unsigned offset)
         return pm->gpe0_status;
     case ACPI_GPE0_ENABLE:
         return pm->gpe0_enable;
+    case SMI_ENABLE:
+        return SMI_ENABLE_APMC;
     default:
         return 0;
     }

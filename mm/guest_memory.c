@@ -36,6 +36,7 @@ static const u8 policy_level[] = {
 static const u8 kind_access[] = {
     [GUEST_SLOT_RAM] = PAGE_READ | PAGE_WRITE | PAGE_EXECUTE,
     [GUEST_SLOT_ROM] = PAGE_READ | PAGE_EXECUTE,
+    [GUEST_SLOT_DEVICE] = 0,
 };
 
 // --- where the stage-2 table's tables come from ---
@@ -273,6 +274,7 @@ int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size, enum guest_s
         gm->slots[gm->slot_count] = (struct guest_slot){base, size, kind, chunks};
         gm->slot_count++;
         gm->limit += kind == GUEST_SLOT_RAM ? size : 0;
+        gm->other_kinds |= kind != GUEST_SLOT_RAM;
     } else if (!error) {
         error = ERR_NO_MEMORY;
     }
@@ -288,6 +290,21 @@ int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size)
     int error = page_table_unmap(&gm->stage2, base, size);
     spin_unlock(&gm->lock);
     return error;
+}
+
+bool guest_memory_set_kind(struct guest_memory *gm, gpa_t base, enum guest_slot_kind kind)
+{
+    spin_lock(&gm->lock);
+    struct guest_slot *slot = slot_find(gm, base);
+    bool changed = slot && slot->kind != kind;
+    if (changed) {
+        slot->kind = kind;
+        gm->other_kinds |= kind != GUEST_SLOT_RAM;
+        // A slot is no part of a larger page, so nothing has to be split, and nothing can fail.
+        changed = page_table_unmap(&gm->stage2, slot->base, slot->size) == OK;
+    }
+    spin_unlock(&gm->lock);
+    return changed;
 }
 
 // --- the fault path ---
@@ -316,7 +333,7 @@ enum guest_fault guest_memory_fault(struct guest_memory *gm, gpa_t gpa, unsigned
     enum guest_fault result = GUEST_FAULT_DEVICE;
     spin_lock(&gm->lock);
     struct guest_slot *slot = slot_find(gm, gpa);
-    if (likely(slot) && !(slot->kind == GUEST_SLOT_ROM && access & PAGE_WRITE))
+    if (likely(slot) && !(access & ~kind_access[slot->kind]))
         result = fault_map(gm, slot, gpa);
     spin_unlock(&gm->lock);
     return result;

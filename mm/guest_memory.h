@@ -9,13 +9,15 @@
 #include "vmm/lib/spinlock.h"
 #include "arch/x86_64/page_table.h"
 
-#define GUEST_SLOT_MAX 16
+#define GUEST_SLOT_MAX 32
 
 enum guest_pages { GUEST_PAGES_AUTO, GUEST_PAGES_4K, GUEST_PAGES_2M, GUEST_PAGES_1G };
 
 enum guest_slot_kind {
     GUEST_SLOT_RAM,
-    GUEST_SLOT_ROM, // guest writes go to the bus (are emulated), reads and fetches are direct
+    GUEST_SLOT_ROM,    // guest writes go to the bus (are emulated), reads and fetches are direct
+    GUEST_SLOT_DEVICE, // every access of the guest goes to the bus; the contents are the host's to
+                       // keep
 };
 
 struct guest_slot {
@@ -33,6 +35,7 @@ struct guest_memory {
     struct guest_slot slots[GUEST_SLOT_MAX];
     unsigned slot_count;
     struct guest_slot *last; // the slot that was found last
+    bool other_kinds;        // some slot is, or was, not RAM
     struct page_table stage2;
     hpa_t
         spare_tables; // a list of what left stage2, not given back yet: see guest_memory.c; 0: none
@@ -65,6 +68,21 @@ MUST_CHECK int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size,
 void guest_memory_clear(struct guest_memory *gm);
 // Drop stage-2 mappings of a range, keep the backing. The caller flushes translations.
 MUST_CHECK int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size);
+
+// Make the slot at `base` another kind; its contents stay. True if it was none already: the caller
+// flushes translations then.
+MUST_CHECK bool guest_memory_set_kind(struct guest_memory *gm, gpa_t base,
+                                      enum guest_slot_kind kind);
+
+// Does the guest's access to this address go to the bus, although the host has memory there?
+static inline bool guest_memory_is_device(const struct guest_memory *gm, gpa_t gpa, unsigned access)
+{
+    for (unsigned i = 0; gm->other_kinds && i < gm->slot_count; i++)
+        if (gpa - gm->slots[i].base < gm->slots[i].size)
+            return gm->slots[i].kind == GUEST_SLOT_DEVICE ||
+                   (gm->slots[i].kind == GUEST_SLOT_ROM && access & PAGE_WRITE);
+    return false;
+}
 
 // A stage-2 fault. access is of enum page_access.
 enum guest_fault guest_memory_fault(struct guest_memory *gm, gpa_t gpa, unsigned access);

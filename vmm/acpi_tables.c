@@ -7,6 +7,7 @@
 #include "io/acpi/platform.h"
 #include "io/hpet.h"
 #include "io/lapic.h"
+#include "mm/heap.h"
 #include "vmm/layout.h"
 #include "vmm/lib/assert.h"
 #include "vmm/lib/error.h"
@@ -22,9 +23,7 @@ assert_static(ACPI_PCI_BASE + (ACPI_PCI_SIZE - 1) == ACPI_PCI_LAST);
 #define CREATOR_ID       "PLTH"
 #define TABLE_ALIGN      16
 #define FACS_ALIGN       64
-#define TABLES_MAX       8
 #define RSDP_REVISION    2
-#define RSDP_V1_LENGTH   20
 #define XSDT_REVISION    1
 #define MADT_REVISION    4
 #define SSDT_REVISION    2
@@ -45,7 +44,7 @@ struct acpi_header {
 
 struct acpi_rsdp {
     char signature[8];
-    u8 checksum; // of the first RSDP_V1_LENGTH bytes
+    u8 checksum; // of the first ACPI_RSDP_V1_SIZE bytes
     char oem_id[6];
     u8 revision;
     u32 rsdt;
@@ -57,7 +56,7 @@ struct acpi_rsdp {
 
 struct acpi_xsdt {
     struct acpi_header header;
-    u64 tables[TABLES_MAX];
+    u64 tables[ACPI_TABLES_MAX];
 } PACKED;
 
 // The FADT's fields that hold addresses of other tables.
@@ -154,6 +153,11 @@ struct acpi_ssdt {
 } PACKED;
 assert_static(sizeof(struct acpi_ssdt) < 4096); // the scope's length has two bytes
 
+assert_static(sizeof(struct acpi_rsdp) == ACPI_RSDP_SIZE &&
+              offsetof(struct acpi_rsdp, xsdt) == ACPI_RSDP_XSDT &&
+              offsetof(struct acpi_rsdp, extended_checksum) == ACPI_RSDP_CHECKSUM_ALL);
+assert_static(ACPI_TABLES_SIZE <= LAYOUT_BIOS_SIZE - 2 * FACS_ALIGN);
+
 #define TABLE(name) extern const u8 acpi_##name[], acpi_##name##_end[]
 TABLE(dsdt);
 TABLE(facp);
@@ -162,9 +166,8 @@ TABLE(mcfg);
 #undef TABLE
 
 struct builder {
-    struct guest_memory *gm;
-    gpa_t next;
-    int error; // the first; nothing is placed after it
+    struct acpi_tables *out;
+    gpa_t base;
     struct acpi_xsdt xsdt;
     unsigned count; // tables in it
 };
@@ -177,28 +180,35 @@ static u8 checksum(const void *bytes, u64 size)
     return (u8)-sum;
 }
 
-static gpa_t place(struct builder *b, const void *bytes, u64 size, u64 align)
+// The offset that it got. All of it fits: the number of processors was checked.
+static u32 place(struct builder *b, const void *bytes, u64 size, u64 align)
 {
-    gpa_t gpa = ALIGN_UP(b->next, align);
-    if (b->error == OK && gpa + size > LAYOUT_BIOS + LAYOUT_BIOS_SIZE)
-        b->error = ERR_RANGE;
-    if (b->error == OK)
-        b->error = guest_memory_write(b->gm, gpa, bytes, size);
-    b->next = gpa + size;
-    return gpa;
+    struct acpi_tables *t = b->out;
+    u32 at = (u32)ALIGN_UP(t->size, align);
+    assert(at + size <= sizeof(t->bytes));
+    memcpy(t->bytes + at, bytes, size);
+    t->size = at + (u32)size;
+    return at;
 }
 
-static gpa_t place_table(struct builder *b, struct acpi_header *table)
+static u32 place_table(struct builder *b, struct acpi_header *table)
 {
     table->checksum = 0;
     table->checksum = checksum(table, table->length);
     return place(b, table, table->length, TABLE_ALIGN);
 }
 
-// A table that the XSDT names.
-static void place_listed(struct builder *b, struct acpi_header *table)
+static void list(struct builder *b, u32 at)
 {
-    b->xsdt.tables[b->count++] = place_table(b, table);
+    assert(b->count < ACPI_TABLES_MAX);
+    b->xsdt.tables[b->count++] = b->base + at;
+}
+
+static void link(struct builder *b, u32 at, size_t size)
+{
+    struct acpi_tables *t = b->out;
+    assert(t->link_count < ACPI_LINKS_MAX);
+    t->links[t->link_count++] = (struct acpi_link){at, (u8)size};
 }
 
 static struct acpi_header table_header(const char signature[4], u8 revision, size_t length)
@@ -214,20 +224,26 @@ static struct acpi_header table_header(const char signature[4], u8 revision, siz
 
 static void build_fadt(struct builder *b)
 {
-    gpa_t facs = place(b, acpi_facs, (u64)(acpi_facs_end - acpi_facs), FACS_ALIGN);
-    gpa_t dsdt = place(b, acpi_dsdt, (u64)(acpi_dsdt_end - acpi_dsdt), TABLE_ALIGN);
+    u32 facs = place(b, acpi_facs, (u64)(acpi_facs_end - acpi_facs), FACS_ALIGN);
+    u32 dsdt = place(b, acpi_dsdt, (u64)(acpi_dsdt_end - acpi_dsdt), TABLE_ALIGN);
     struct acpi_fadt fadt;
     memcpy(&fadt, acpi_facp, sizeof(fadt));
-    fadt.facs = (u32)facs;
-    fadt.dsdt = (u32)dsdt;
+    fadt.facs = (u32)b->base + facs;
+    fadt.dsdt = (u32)b->base + dsdt;
     fadt.x_facs = 0; // below 4 GiB one of the two says it
-    fadt.x_dsdt = dsdt;
-    place_listed(b, &fadt.header);
+    fadt.x_dsdt = b->base + dsdt;
+    u32 at = b->out->fadt = place_table(b, &fadt.header);
+    list(b, at);
+#define FADT_LINK(field) link(b, at + offsetof(struct acpi_fadt, field), sizeof(fadt.field))
+    FADT_LINK(facs);
+    FADT_LINK(dsdt);
+    FADT_LINK(x_dsdt);
+#undef FADT_LINK
 }
 
 static void build_mcfg(struct builder *b)
 {
-    b->xsdt.tables[b->count++] = place(b, acpi_mcfg, (u64)(acpi_mcfg_end - acpi_mcfg), TABLE_ALIGN);
+    list(b, place(b, acpi_mcfg, (u64)(acpi_mcfg_end - acpi_mcfg), TABLE_ALIGN));
 }
 
 static void build_madt(struct builder *b, unsigned cpus)
@@ -262,7 +278,7 @@ static void build_madt(struct builder *b, unsigned cpus)
                                              .uid = (u8)i,
                                              .apic_id = (u8)i,
                                              .flags = MADT_LAPIC_ENABLED};
-    place_listed(b, &madt.header);
+    list(b, place_table(b, &madt.header));
 }
 
 static void build_hpet(struct builder *b)
@@ -273,7 +289,7 @@ static void build_hpet(struct builder *b)
         .address = LAYOUT_HPET,
         .ticks_min = HPET_TICKS_MIN,
     };
-    place_listed(b, &hpet.header);
+    list(b, place_table(b, &hpet.header));
 }
 
 static struct aml_cpu aml_cpu(unsigned index)
@@ -309,43 +325,62 @@ static void build_ssdt(struct builder *b, unsigned cpus)
     memcpy(ssdt.scope_name, "\\_SB_", sizeof(ssdt.scope_name));
     for (unsigned i = 0; i < cpus; i++)
         ssdt.cpus[i] = aml_cpu(i);
-    place_listed(b, &ssdt.header);
+    list(b, place_table(b, &ssdt.header));
 }
 
-static gpa_t build_xsdt(struct builder *b)
+static void build_xsdt(struct builder *b)
 {
     size_t length = offsetof(struct acpi_xsdt, tables) + b->count * sizeof(u64);
     b->xsdt.header = table_header("XSDT", XSDT_REVISION, length);
-    return place_table(b, &b->xsdt.header);
+    u32 at = b->out->xsdt = place_table(b, &b->xsdt.header);
+    for (unsigned i = 0; i < b->count; i++)
+        link(b, at + (u32)offsetof(struct acpi_xsdt, tables[i]), sizeof(u64));
 }
 
-static void build_rsdp(struct builder *b, gpa_t xsdt)
+static void build_rsdp(struct builder *b)
 {
     struct acpi_rsdp rsdp = {
         .revision = RSDP_REVISION,
         .length = sizeof(rsdp),
-        .xsdt = xsdt,
+        .xsdt = b->base + b->out->xsdt,
     };
     memcpy(rsdp.signature, "RSD PTR ", sizeof(rsdp.signature));
     memcpy(rsdp.oem_id, OEM_ID, sizeof(rsdp.oem_id));
-    rsdp.checksum = checksum(&rsdp, RSDP_V1_LENGTH);
+    rsdp.checksum = checksum(&rsdp, ACPI_RSDP_V1_SIZE);
     rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
-    if (b->error == OK)
-        b->error = guest_memory_write(b->gm, LAYOUT_RSDP, &rsdp, sizeof(rsdp));
+    memcpy(b->out->rsdp, &rsdp, sizeof(rsdp));
 }
 
-int acpi_tables_build(struct guest_memory *gm, unsigned cpus, bool hpet, gpa_t *rsdp)
+int acpi_tables_make(struct acpi_tables *t, unsigned cpus, bool hpet, gpa_t base)
 {
     if (cpus > APIC_BUS_MAX)
         return ERR_RANGE;
-    struct builder b = {.gm = gm, .next = LAYOUT_RSDP + sizeof(struct acpi_rsdp)};
+    struct builder b = {.out = t, .base = base};
+    t->size = 0;
+    t->link_count = 0;
     build_fadt(&b);
     build_madt(&b, cpus);
     build_mcfg(&b);
     build_ssdt(&b, cpus);
     if (hpet)
         build_hpet(&b);
-    build_rsdp(&b, build_xsdt(&b));
+    build_xsdt(&b);
+    build_rsdp(&b);
+    return OK;
+}
+
+int acpi_tables_build(struct guest_memory *gm, unsigned cpus, bool hpet, gpa_t *rsdp)
+{
+    const gpa_t base = ALIGN_UP(LAYOUT_RSDP + ACPI_RSDP_SIZE, FACS_ALIGN);
+    struct acpi_tables *t = heap_alloc(sizeof(*t));
+    if (!t)
+        return ERR_NO_MEMORY;
+    int error = acpi_tables_make(t, cpus, hpet, base);
+    if (error == OK)
+        error = guest_memory_write(gm, LAYOUT_RSDP, t->rsdp, sizeof(t->rsdp));
+    if (error == OK)
+        error = guest_memory_write(gm, base, t->bytes, t->size);
+    heap_free(t);
     *rsdp = LAYOUT_RSDP;
-    return b.error;
+    return error;
 }

@@ -72,7 +72,10 @@ static void info_config(const struct vm *vm)
     for (unsigned i = 0; i < c->pin_count; i++)
         host_print("%s%u%s", i ? "," : "pin       ", c->pin[i], i + 1 == c->pin_count ? "\n" : "");
     host_print("memory    %llu MiB\n", mebibytes(c->memory));
-    host_print("kernel    %s\n", c->kernel);
+    if (c->firmware[0])
+        host_print("firmware  %s %s\n", c->firmware, c->nvram);
+    else
+        host_print("kernel    %s\n", c->kernel);
     if (c->initrd[0])
         host_print("initrd    %s\n", c->initrd);
     if (c->cmdline[0])

@@ -297,6 +297,10 @@ static const struct key vm_keys[] = {
      NULL},
     {"initrd", set_file, FIELD(struct config_vm, initrd), offsetof(struct config_vm, initrd_line),
      NULL},
+    {"firmware", set_file, FIELD(struct config_vm, firmware),
+     offsetof(struct config_vm, firmware_line), NULL},
+    {"nvram", set_file, FIELD(struct config_vm, nvram), offsetof(struct config_vm, nvram_line),
+     NULL},
     {"cmdline", set_text, FIELD(struct config_vm, cmdline), 0, NULL},
     {"autostart", set_flag, FIELD(struct config_vm, autostart), 0, flag_names},
     {"devices", set_list, FIELD(struct config_vm, devices), 0, device_names},
@@ -479,13 +483,30 @@ static bool read_line(struct parser *p)
     return true;
 }
 
+// One of the two, and what belongs to it only.
+static bool check_what_runs(struct parser *p, const struct config_vm *vm)
+{
+    if (!vm->kernel[0] && !vm->firmware[0])
+        return fail_line(p, vm->line,
+                         "VM '%s' has no kernel; add kernel = \\path\\file, or firmware", vm->name);
+    if (vm->kernel[0] && vm->firmware[0])
+        return fail_line(p, vm->firmware_line, "VM '%s' has a kernel too; give one of the two",
+                         vm->name);
+    if (vm->nvram[0] && !vm->firmware[0])
+        return fail_line(p, vm->nvram_line, "nvram is for firmware, and VM '%s' has a kernel",
+                         vm->name);
+    if (vm->firmware[0] && (vm->initrd[0] || vm->cmdline[0]))
+        return fail_line(p, vm->firmware_line,
+                         "initrd and cmdline are for a kernel, and VM '%s' has firmware", vm->name);
+    return true;
+}
+
 static bool check_vms(struct parser *p)
 {
     for (unsigned i = 0; i < p->config->vm_count; i++) {
         const struct config_vm *vm = &p->storage[i];
-        if (!vm->kernel[0])
-            return fail_line(p, vm->line, "VM '%s' has no kernel; add kernel = \\path\\file",
-                             vm->name);
+        if (!check_what_runs(p, vm))
+            return false;
         if (vm->pin_count > vm->cpus)
             return fail_line(p, vm->pin_line, "pin: %u CPUs are listed, VM '%s' has only %u",
                              vm->pin_count, vm->name, vm->cpus);

@@ -43,6 +43,10 @@ struct config_vm {
     enum guest_pages pages;
     char kernel[BOOT_NAME_MAX];
     unsigned kernel_line;
+    char firmware[BOOT_NAME_MAX]; // instead of a kernel
+    unsigned firmware_line;
+    char nvram[BOOT_NAME_MAX]; // the firmware's variables; empty: none, or in its image
+    unsigned nvram_line;
     char initrd[BOOT_NAME_MAX]; // empty: none
     unsigned initrd_line;
     char cmdline[CONFIG_CMDLINE_MAX];

@@ -4,6 +4,7 @@
 #include "vmm/guest_boot.h"
 #include "vmm/acpi_tables.h"
 #include "vmm/boot_files.h"
+#include "vmm/firmware.h"
 #include "vmm/layout.h"
 #include "vmm/load_flat.h"
 #include "vmm/load_linux.h"
@@ -130,6 +131,8 @@ static void enter(struct vcpu *vcpu, const struct guest_entry *entry)
 int guest_boot(struct vm *vm, char *why)
 {
     const struct config_vm *c = &vm->config;
+    if (vm->firmware)
+        return firmware_load(vm);
     struct e820_entry map[LAYOUT_E820_MAX];
     struct guest_entry entry;
     struct guest_image in = {

@@ -334,18 +334,10 @@ bool guest_walk_peek(struct vcpu *vcpu, gva_t gva, gpa_t *gpa, u32 *error)
     return result == WALK_OK;
 }
 
-static bool in_rom(const struct guest_memory *gm, gpa_t gpa)
-{
-    for (unsigned i = 0; i < gm->slot_count; i++)
-        if (gpa - gm->slots[i].base < gm->slots[i].size)
-            return gm->slots[i].kind == GUEST_SLOT_ROM;
-    return false;
-}
-
 void *guest_ram(struct vcpu *vcpu, gpa_t gpa, unsigned access, u64 *length)
 {
     struct guest_memory *gm = &vcpu->vm->memory;
-    if ((access & PAGE_WRITE) && in_rom(gm, gpa))
+    if (unlikely(gm->other_kinds) && guest_memory_is_device(gm, gpa, access))
         return NULL;
     return guest_memory_hva(gm, gpa, length);
 }

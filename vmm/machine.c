@@ -16,6 +16,8 @@
 #include "io/system_ports.h"
 #include "mm/heap.h"
 #include "vmm/console.h"
+#include "vmm/firmware.h"
+#include "vmm/fw_config.h"
 #include "vmm/layout.h"
 #include "vmm/lib/error.h"
 #include "vmm/test_devices.h"
@@ -36,6 +38,9 @@ enum isa_irq {
 #define LPC_BRIDGE_DEVFN  PCI_DEVFN(0x1f, 0)
 #define PCIEXBAR          0x60 // host bridge: where ECAM is
 #define PCIEXBAR_ENABLE   1u   // for 256 buses
+#define PAM0              0x90 // host bridge: what is under C0000 to FFFFF
+#define PAM0_WRITABLE     0x30u
+#define PAM_WRITABLE      0x33u
 #define LPC_PMBASE        0x40 // LPC bridge: where the ACPI ports are
 #define LPC_PMBASE_IO     1u
 #define LPC_ACPI_CNTL     0x44
@@ -47,6 +52,7 @@ static const struct pci_identity lpc_bridge_identity = {
     .vendor = 0x8086, .device = 0x2918, .revision = 2, .class_code = 0x060100};
 
 struct machine {
+    struct vm *vm;
     struct pic pic;
     struct ioapic ioapic;
     struct pit pit;
@@ -59,6 +65,7 @@ struct machine {
     struct pci_host pci;
     struct pci_function host_bridge, lpc_bridge;
     struct test_devices *test_devices; // null: none
+    struct fw_config *fw_config;       // null: none
     u32 lines;                         // bit n: line n is up
 };
 
@@ -118,9 +125,31 @@ static unsigned machine_console_input(void *context, const u8 *bytes, unsigned n
 
 // --- the machine ---
 
+static void host_bridge_reset(struct pci_function *f)
+{
+    firmware_shadow(container_of(f, struct machine, host_bridge)->vm, &f->config[PAM0]);
+}
+
+static void host_bridge_written(struct pci_function *f, unsigned offset, unsigned size)
+{
+    if (offset < PAM0 + FIRMWARE_PAM_SIZE && offset + size > PAM0)
+        host_bridge_reset(f);
+}
+
+static void machine_init_pam(struct machine *m)
+{
+    pci_config_allow(&m->host_bridge, PAM0, 1, PAM0_WRITABLE);
+    for (unsigned i = 1; i < FIRMWARE_PAM_SIZE; i++)
+        pci_config_allow(&m->host_bridge, PAM0 + i, 1, PAM_WRITABLE);
+    m->host_bridge.written = host_bridge_written;
+    m->host_bridge.reset = host_bridge_reset;
+}
+
 static void machine_init_bridges(struct machine *m)
 {
     pci_function_init(&m->host_bridge, &host_bridge_identity);
+    if (m->vm->firmware)
+        machine_init_pam(m);
     pci_config_set(&m->host_bridge, PCIEXBAR, 4, (u32)LAYOUT_ECAM | PCIEXBAR_ENABLE);
     pci_function_init(&m->lpc_bridge, &lpc_bridge_identity);
     pci_config_set(&m->lpc_bridge, PCI_HEADER_TYPE, 1, PCI_HEADER_MULTIFUNCTION);
@@ -133,6 +162,7 @@ static void machine_init(struct machine *m, struct vm *vm)
     struct io_clock *clock = &vm->clock;
     const struct irq_line reset = {machine_stop, vm, VM_STOP_RESET};
     const struct irq_line poweroff = {machine_stop, vm, VM_STOP_POWEROFF};
+    m->vm = vm;
 #define IRQ(number) ((struct irq_line){machine_irq, m, number})
     pic_init(&m->pic, (struct irq_line){machine_intr, vm, 0});
     ioapic_init(&m->ioapic, &vm->apics);
@@ -198,8 +228,13 @@ int machine_create(struct vm *vm)
     int error = machine_map(m, vm);
     if (error == OK)
         error = test_devices_create(vm, (struct irq_line){machine_irq, m, 0}, &m->test_devices);
+    if (error == OK)
+        error = firmware_map(vm);
+    if (error == OK && (vm->firmware || vm->config.devices & CONFIG_FW_CFG))
+        error = fw_config_create(vm, &m->fw_config);
     if (error != OK) {
         test_devices_destroy(m->test_devices);
+        fw_config_destroy(m->fw_config);
         heap_free(m); // the buses may hold its devices: the caller destroys them
         return error;
     }
@@ -218,8 +253,10 @@ void machine_destroy(struct vm *vm)
     struct machine *m = vm->machine;
     vm->machine = NULL;
     spin_unlock(&vm->lock);
-    if (m)
+    if (m) {
         test_devices_destroy(m->test_devices);
+        fw_config_destroy(m->fw_config);
+    }
     heap_free(m);
 }
 
@@ -240,6 +277,8 @@ void machine_reset(struct vm *vm)
     system_ports_reset(&m->system_ports);
     pci_host_reset(&m->pci);
     test_devices_reset(m->test_devices);
+    fw_config_reset(m->fw_config);
+    firmware_power_on(vm);
 }
 
 bool machine_pic_pending(struct vm *vm)

@@ -3,7 +3,6 @@
 #include "vmm/test_devices.h"
 #include "io/debug_exit.h"
 #include "io/debugcon.h"
-#include "io/fw_cfg.h"
 #include "io/testdev.h"
 #include "mm/heap.h"
 #include "vmm/console.h"
@@ -13,7 +12,6 @@
 struct test_devices {
     struct debug_exit debug_exit;
     struct debugcon debugcon;
-    struct fw_cfg fw_cfg;
     struct testdev testdev;
 };
 
@@ -52,7 +50,6 @@ static int map(struct test_devices *t, struct vm *vm)
         {CONFIG_TESTDEV, port, TESTDEV_FLUSH_PORT, TESTDEV_FLUSH_SIZE, &t->testdev.flush_ports},
         {CONFIG_TESTDEV, port, TESTDEV_LINES_PORT, TESTDEV_LINES, &t->testdev.line_ports},
         {CONFIG_TESTDEV, memory, TESTDEV_MEMORY, TESTDEV_MEMORY_SIZE, &t->testdev.memory_window},
-        {CONFIG_FW_CFG, port, FW_CFG_PORT, FW_CFG_PORTS, &t->fw_cfg.ports},
     };
     int error = OK;
     for (unsigned i = 0; error == OK && i < ARRAY_SIZE(places); i++)
@@ -70,7 +67,6 @@ int test_devices_create(struct vm *vm, struct irq_line lines, struct test_device
         return ERR_NO_MEMORY;
     debug_exit_init(&t->debug_exit, debug_exit, vm);
     debugcon_init(&t->debugcon, console_write, vm);
-    fw_cfg_init(&t->fw_cfg, vm->config.memory, vm->config.cpus);
     testdev_init(&t->testdev, lines, flush, vm);
     return map(t, vm);
 }
@@ -82,8 +78,6 @@ void test_devices_destroy(struct test_devices *t)
 
 void test_devices_reset(struct test_devices *t)
 {
-    if (!t)
-        return;
-    fw_cfg_reset(&t->fw_cfg);
-    testdev_reset(&t->testdev);
+    if (t)
+        testdev_reset(&t->testdev);
 }

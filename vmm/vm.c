@@ -7,6 +7,7 @@
 #include "vmm/console.h"
 #include "vmm/cpuid.h"
 #include "vmm/emulate.h"
+#include "vmm/firmware.h"
 #include "vmm/guest_boot.h"
 #include "vmm/layout.h"
 #include "vmm/machine.h"
@@ -69,6 +70,7 @@ static void vm_free(struct vm *vm)
     if (vm->console)
         console_destroy(vm->console);
     heap_free(vm->console);
+    firmware_destroy(vm);
     heap_free(vm);
 }
 
@@ -199,6 +201,17 @@ static int pins_check(const struct vm *vm, char *why)
     return OK;
 }
 
+// The last 256 KiB of the first MiB: RAM, or what firmware makes of it.
+static int legacy_area_add(struct vm *vm)
+{
+    if (vm->firmware)
+        return firmware_memory_add(vm);
+    int error = guest_memory_add(&vm->memory, LAYOUT_ROMS, LAYOUT_ROMS_SIZE, GUEST_SLOT_RAM);
+    if (error == OK)
+        error = guest_memory_add(&vm->memory, LAYOUT_BIOS, LAYOUT_BIOS_SIZE, GUEST_SLOT_RAM);
+    return error;
+}
+
 static int memory_create(struct vm *vm)
 {
     u64 below = layout_below_4g(vm->config.memory), above = layout_above_4g(vm->config.memory);
@@ -208,9 +221,7 @@ static int memory_create(struct vm *vm)
     if (error == OK)
         error = guest_memory_add(gm, 0, LAYOUT_LOW_SIZE, GUEST_SLOT_RAM);
     if (error == OK)
-        error = guest_memory_add(gm, LAYOUT_ROMS, LAYOUT_ROMS_SIZE, GUEST_SLOT_RAM);
-    if (error == OK)
-        error = guest_memory_add(gm, LAYOUT_BIOS, LAYOUT_BIOS_SIZE, GUEST_SLOT_RAM);
+        error = legacy_area_add(vm);
     if (error == OK)
         error = guest_memory_add(gm, LAYOUT_HIGH, below - LAYOUT_HIGH, GUEST_SLOT_RAM);
     if (error == OK && above)
@@ -359,6 +370,8 @@ int vm_start(struct vm *vm, char *why)
         error = memory_check(vm, why);
     if (error == OK)
         error = pins_check(vm, why);
+    if (error == OK)
+        error = firmware_prepare(vm, why);
     if (error != OK)
         return error;
     vm->state = VM_STARTING;

@@ -15,6 +15,7 @@
 
 struct thread;
 struct machine;
+struct firmware;
 struct cpuid_table;
 
 enum gpr {
@@ -106,7 +107,8 @@ struct vm {
     bool held;       // parked vCPUs stay so, even if the VM is to end: vm_hold()
     u64 paused_at;   // host TSC at which the guest's time stopped; 0: not all are parked yet
     struct apic_bus apics;
-    struct machine *machine; // its chips: vmm/machine.c
+    struct machine *machine;   // its chips: vmm/machine.c
+    struct firmware *firmware; // null: none, or not started yet
     struct vcpu *vcpus;
     unsigned vcpu_count, vcpus_running; // running: not yet out of the guest for good
     unsigned threads;                   // vCPU threads that have not ended

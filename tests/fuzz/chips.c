@@ -4,6 +4,8 @@
 #include "tests/fuzz/fuzz.h"
 #include "vmm/machine.c"
 #include "vmm/test_devices.c"
+#include "vmm/acpi_loader.c"
+#include "vmm/fw_config.c"
 
 #define CPUS          2
 #define CLOCK_HZ      1000000000ull
@@ -38,6 +40,35 @@ void vm_request_stop(struct vm *asked, enum vm_stop_reason reason)
 {
     CHECK(reason == VM_STOP_RESET || reason == VM_STOP_POWEROFF);
     asked->stop_reason = reason;
+}
+
+// Firmware without an image; what a DMA transfer reaches is one page.
+int acpi_tables_make(struct acpi_tables *t, unsigned cpus UNUSED, bool hpet UNUSED,
+                     gpa_t base UNUSED)
+{
+    t->size = sizeof(t->bytes);
+    return OK;
+}
+
+void *guest_memory_hva(struct guest_memory *gm UNUSED, gpa_t gpa, u64 *length)
+{
+    static u8 page[PAGE_SIZE];
+    *length = MIN(*length, PAGE_SIZE - gpa % PAGE_SIZE);
+    return gpa < 16 * PAGE_SIZE ? page + gpa % PAGE_SIZE : NULL;
+}
+
+int firmware_map(struct vm *of UNUSED)
+{
+    return OK;
+}
+
+void firmware_power_on(struct vm *of UNUSED)
+{
+}
+
+void firmware_shadow(struct vm *of, const u8 pam[FIRMWARE_PAM_SIZE])
+{
+    CHECK(of == &vm && (pam[0] & ~PAM0_WRITABLE) == 0);
 }
 
 void vm_debug_exit(struct vm *asked, u32 code)
@@ -78,6 +109,7 @@ static void start(void)
     vm.config.memory = 4 * GIB;
     vm.config.devices =
         CONFIG_DEBUG_EXIT | CONFIG_DEBUGCON | CONFIG_TESTDEV | CONFIG_FW_CFG | CONFIG_HPET;
+    vm.firmware = (void *)&vm; // it is opaque
     io_bus_init(&vm.ports, "port", LAYOUT_PORT_SPACE);
     io_bus_init(&vm.mmio, "memory", LAYOUT_MEMORY_SPACE);
     io_clock_init(&vm.clock, CLOCK_HZ, clock_now);

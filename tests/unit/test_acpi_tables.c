@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include "vmm/acpi_tables.c"
+#include "vmm/acpi_loader.c"
 #include "vmm/lib/format.c"
 
 static u8 bios[LAYOUT_BIOS_SIZE];
@@ -15,6 +16,16 @@ int guest_memory_write(struct guest_memory *gm UNUSED, gpa_t gpa, const void *fr
         return ERR_FAULT;
     memcpy(bios + (gpa - LAYOUT_BIOS), from, size);
     return OK;
+}
+
+void *heap_alloc(size_t size)
+{
+    return calloc(1, size);
+}
+
+void heap_free(void *object)
+{
+    free(object);
 }
 
 static u8 sum(const void *bytes, u64 size)
@@ -165,6 +176,62 @@ TEST(too_much_is_refused)
     gpa_t rsdp;
     for (bios_size = 0; bios_size < 4096; bios_size += 100)
         CHECK_EQ(acpi_tables_build(NULL, 64, false, &rsdp), ERR_FAULT);
+}
+
+// --- as firmware places them ---
+
+static struct acpi_tables relocatable;
+static struct acpi_loader_command commands[ACPI_LOADER_COMMANDS];
+
+static u8 *file_of(const char *name)
+{
+    bool tables = strcmp(name, ACPI_LOADER_TABLES) == 0;
+    CHECK(tables || strcmp(name, ACPI_LOADER_RSDP) == 0);
+    return tables ? relocatable.bytes : relocatable.rsdp;
+}
+
+// What firmware does with the tables at `base`; a checksum's own byte counts, as some firmware has
+// it.
+static void run_command(const struct acpi_loader_command *c, u64 base)
+{
+    u64 value = 0;
+    u8 *file;
+    switch (c->command) {
+    case LOADER_POINTER:
+        CHECK_STR(c->pointer.target, ACPI_LOADER_TABLES);
+        file = file_of(c->pointer.file) + c->pointer.offset;
+        memcpy(&value, file, c->pointer.size);
+        CHECK(value < relocatable.size);
+        value += base;
+        memcpy(file, &value, c->pointer.size);
+        break;
+    case LOADER_CHECKSUM:
+        file = file_of(c->checksum.file);
+        file[c->checksum.offset] = (u8)-sum(file + c->checksum.start, c->checksum.length);
+        break;
+    default:
+        CHECK_EQ(c->command, LOADER_ALLOCATE);
+        file_of(c->allocate.file);
+        CHECK_EQ(base % c->allocate.align, 0);
+    }
+}
+
+TEST(firmware_can_place_them_anywhere)
+{
+    const gpa_t base = LAYOUT_BIOS + 0x8000;
+    CHECK_EQ(acpi_tables_make(&relocatable, 5, true, 0), OK);
+    unsigned count = acpi_loader_make(&relocatable, commands);
+    for (unsigned i = 0; i < count; i++)
+        run_command(&commands[i], base);
+    memset(bios, 0, sizeof(bios));
+    memcpy(bios + (LAYOUT_RSDP - LAYOUT_BIOS), relocatable.rsdp, sizeof(relocatable.rsdp));
+    memcpy(bios + (base - LAYOUT_BIOS), relocatable.bytes, relocatable.size);
+    const struct acpi_fadt *fadt = (const void *)find("FACP");
+    CHECK(memcmp(at(fadt->facs), "FACS", 4) == 0);
+    const struct acpi_header *dsdt = at(fadt->x_dsdt);
+    CHECK_EQ(sum(dsdt, dsdt->length), 0);
+    CHECK_EQ(fadt->x_dsdt, fadt->dsdt);
+    CHECK_EQ(find("APIC")->length % 8, (44 + 12 + 20 + 6 + 5 * 8) % 8);
 }
 
 static void dump(const char *folder, const struct acpi_header *table)

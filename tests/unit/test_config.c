@@ -222,13 +222,25 @@ TEST(sections_and_names)
     CHECK_ERROR(VM "hello\n", "plinth.ini:3: 'hello' is neither [section] nor key = value");
 }
 
+TEST(a_vm_has_a_kernel_or_firmware)
+{
+    CHECK_ERROR("[vm a]\nkernel = \\k\nfirmware = \\f\n",
+                "plinth.ini:3: VM 'a' has a kernel too; give one of the two");
+    CHECK_ERROR("[vm a]\nkernel = \\k\nnvram = \\n\n",
+                "plinth.ini:3: nvram is for firmware, and VM 'a' has a kernel");
+    CHECK_ERROR("[vm a]\nfirmware = \\f\ncmdline = quiet\n",
+                "plinth.ini:2: initrd and cmdline are for a kernel, and VM 'a' has firmware");
+    CHECK_ERROR("[vm a]\nfirmware = \\f\ninitrd = \\i\n",
+                "plinth.ini:2: initrd and cmdline are for a kernel, and VM 'a' has firmware");
+}
+
 TEST(keys)
 {
     CHECK_ERROR(VM "cpus = 1\ncpus = 1\n", "plinth.ini:4: cpus is given twice in this section");
     CHECK_ERROR(VM "cpus =\n", "plinth.ini:3: cpus has no value");
     CHECK_ERROR(VM "cpus = ; two\n", "plinth.ini:3: cpus has no value");
     CHECK_ERROR(VM "[vm b]\ncpus = 1\n",
-                "plinth.ini:3: VM 'b' has no kernel; add kernel = \\path\\file");
+                "plinth.ini:3: VM 'b' has no kernel; add kernel = \\path\\file, or firmware");
     CHECK_ERROR(
         "[vm a]\nkernel = vmlinuz\n",
         "plinth.ini:2: kernel: 'vmlinuz' must be a path from the volume's root: \\folder\\file");

@@ -585,6 +585,7 @@ TEST(rom_reads_back_and_drops_writes)
 {
     fake_guest_reset();
     vm.memory.slots[0].kind = GUEST_SLOT_ROM;
+    vm.memory.other_kinds = true;
     ram[0x30000] = 0x41;
     vcpu.gpr[GPR_RDI] = 0x30000;
     CHECK_EQ(EMULATE("\xfe\x07", 0x30000, RW), ACTION_NEXT); // inc byte [rdi]

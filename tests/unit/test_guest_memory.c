@@ -179,6 +179,33 @@ TEST(rom_is_not_written_through_faults)
     end();
 }
 
+TEST(a_slot_of_another_kind_keeps_its_contents)
+{
+    start(16 * MIB, 2, GUEST_PAGES_AUTO);
+    add(0, 2 * MIB);
+    add(4 * MIB, 2 * MIB);
+    u32 magic = 0x12345678, read = 0;
+    CHECK(!guest_memory_is_device(&gm, 4 * MIB, PAGE_WRITE));
+    CHECK_EQ(guest_memory_write(&gm, 5 * MIB, &magic, 4), OK);
+    CHECK_EQ(guest_memory_fault(&gm, 5 * MIB, PAGE_READ), GUEST_FAULT_MAPPED);
+    CHECK(!guest_memory_set_kind(&gm, 4 * MIB, GUEST_SLOT_RAM));
+    CHECK(guest_memory_set_kind(&gm, 4 * MIB, GUEST_SLOT_DEVICE));
+    CHECK_EQ(at(5 * MIB).physical, HPA_NONE);
+    CHECK_EQ(guest_memory_fault(&gm, 5 * MIB, PAGE_READ), GUEST_FAULT_DEVICE);
+    CHECK(guest_memory_is_device(&gm, 5 * MIB, PAGE_READ));
+    CHECK(!guest_memory_is_device(&gm, MIB, PAGE_WRITE));
+    CHECK(guest_memory_set_kind(&gm, 4 * MIB, GUEST_SLOT_ROM));
+    CHECK(guest_memory_is_device(&gm, 5 * MIB, PAGE_WRITE));
+    CHECK(!guest_memory_is_device(&gm, 5 * MIB, PAGE_READ));
+    CHECK_EQ(guest_memory_fault(&gm, 5 * MIB, PAGE_WRITE), GUEST_FAULT_DEVICE);
+    CHECK_EQ(guest_memory_fault(&gm, 5 * MIB, PAGE_READ), GUEST_FAULT_MAPPED);
+    CHECK_EQ(at(5 * MIB).access, PAGE_READ | PAGE_EXECUTE);
+    CHECK_EQ(guest_memory_read(&gm, 5 * MIB, &read, 4), OK);
+    CHECK_EQ(read, magic);
+    CHECK(!guest_memory_set_kind(&gm, 8 * MIB, GUEST_SLOT_ROM)); // no slot
+    end();
+}
+
 TEST(unmap_keeps_the_backing)
 {
     start(64 * MIB, 2, GUEST_PAGES_AUTO);

@@ -349,6 +349,7 @@ TEST(copies_across_pages)
     CHECK_EQ(fault.gva, (VA_4K & ~PAGE_MASK) + 0x2000);
     CHECK_EQ(fault.error, 0);
     vm.memory.slots[0].kind = GUEST_SLOT_ROM;
+    vm.memory.other_kinds = true;
     CHECK(guest_write_virtual(&p, at, in + 16, 8, &fault));
     CHECK(memcmp(ram + 0x5ff8, out, 8) == 0);
     put64(PTE, RAM_SIZE | P_ALL);

@@ -4,6 +4,8 @@
 #include "tests/unit/test.h"
 #include "vmm/machine.c"
 #include "vmm/test_devices.c"
+#include "vmm/acpi_loader.c"
+#include "vmm/fw_config.c"
 
 #define VECTOR_APIC      0x61
 #define LAPIC_SVR_OFFSET 0xf0
@@ -34,6 +36,36 @@ u64 rtc_wall_clock_ns(void)
 void vm_request_stop(struct vm *asked, enum vm_stop_reason reason)
 {
     asked->stop_reason = reason;
+}
+
+// --- firmware, without an image ---
+
+int acpi_tables_make(struct acpi_tables *t UNUSED, unsigned cpus UNUSED, bool hpet UNUSED,
+                     gpa_t base UNUSED)
+{
+    return OK;
+}
+
+void *guest_memory_hva(struct guest_memory *gm UNUSED, gpa_t gpa UNUSED, u64 *length UNUSED)
+{
+    return NULL;
+}
+
+int firmware_map(struct vm *of UNUSED)
+{
+    return OK;
+}
+
+void firmware_power_on(struct vm *of UNUSED)
+{
+}
+
+static u8 shadow[FIRMWARE_PAM_SIZE];
+
+void firmware_shadow(struct vm *of, const u8 pam[FIRMWARE_PAM_SIZE])
+{
+    CHECK(of == &vm);
+    memcpy(shadow, pam, sizeof(shadow));
 }
 
 static u32 exit_code;
@@ -72,6 +104,8 @@ static void nothing_startup(struct lapic *l UNUSED, u8 page UNUSED)
 
 static const struct lapic_ops lapic_ops = {nothing, nothing, nothing, nothing_startup, nothing};
 
+static bool start_with_firmware;
+
 static void start_with(u32 devices)
 {
     now = 0;
@@ -82,6 +116,7 @@ static void start_with(u32 devices)
     vm.config.memory = 4 * GIB;
     vm.config.cpus = 3;
     vm.config.devices = devices;
+    vm.firmware = start_with_firmware ? (void *)&vm : NULL; // it is opaque
     io_bus_init(&vm.ports, "port", 0x10000);
     io_bus_init(&vm.mmio, "memory", 1ull << 46);
     io_clock_init(&vm.clock, 1000000000, clock_now);
@@ -347,6 +382,27 @@ TEST(testdev_moves_lines)
     finish();
 }
 
+// The host bridge's PAM registers reach who protects the memory.
+TEST(pam_registers_are_there_with_firmware_only)
+{
+    u64 value;
+    start();
+    CHECK(io_bus_write(&vm.mmio, LAYOUT_ECAM + PAM0, 4, ~0u));
+    io_bus_read(&vm.mmio, LAYOUT_ECAM + PAM0, 4, &value);
+    CHECK_EQ(value, 0);
+    finish();
+    start_with_firmware = true;
+    start();
+    CHECK_EQ(shadow[0], 0);
+    CHECK(io_bus_write(&vm.mmio, LAYOUT_ECAM + PAM0, 8, ~0ull));
+    CHECK_EQ(shadow[0], 0x30);
+    CHECK_EQ(shadow[6], 0x33);
+    machine_reset(&vm);
+    CHECK_EQ(shadow[6], 0);
+    start_with_firmware = false;
+    finish();
+}
+
 static u64 fw_cfg_item(u16 key, unsigned size)
 {
     u64 value = 0;
@@ -360,11 +416,11 @@ TEST(fw_cfg)
 {
     start_with(TEST_DEVICES);
     CHECK_EQ(fw_cfg_item(0, 4), 0x554d4551);
-    CHECK_EQ(fw_cfg_item(1, 4), 1);
+    CHECK_EQ(fw_cfg_item(1, 4), 3);
     CHECK_EQ(fw_cfg_item(3, 8), 4 * GIB);
     CHECK_EQ(fw_cfg_item(5, 2), 3);
     CHECK_EQ(fw_cfg_item(0x0f, 2), 3);
-    CHECK_EQ(fw_cfg_item(0x19, 4), 0);
+    CHECK_EQ(fw_cfg_item(0x19, 4), 5u << 24);
     CHECK_EQ(fw_cfg_item(0xffff, 4), 0);
     for (unsigned i = 0; i < 20; i++)
         fw_cfg_item(0, 7);

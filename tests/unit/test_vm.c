@@ -191,6 +191,21 @@ void vcpu_thread(void *vcpu)
     (void)vcpu;
 }
 
+void firmware_destroy(struct vm *m)
+{
+    CHECK(!m->firmware);
+}
+
+int firmware_prepare(struct vm *m UNUSED, char *reason UNUSED)
+{
+    return OK;
+}
+
+int firmware_memory_add(struct vm *m UNUSED)
+{
+    return ERR_INVALID;
+}
+
 static unsigned boots_left; // guest_boot() succeeds as often
 
 int guest_boot(struct vm *m, char *reason)
