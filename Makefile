@@ -37,7 +37,7 @@ MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/flash.c io/dma.c io/acpi/tables.asm
-VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
+VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/load_plan.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_multiboot2.c vmm/load_pvh.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \
     vmm/debug.c vmm/debug_step.c vmm/debug_registers.c vmm/debug_memory.c \
     vmm/gdb_packet.c vmm/gdb_registers.c vmm/gdb_state.c vmm/gdb.c vmm/gdb_port.c \
@@ -153,7 +153,10 @@ FUZZ_CFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-reco
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 FUZZ_CHIPS := $(patsubst %.c,$(B)/fuzz/%.o,$(filter io/%.c,$(IO_SOURCES)) vmm/lib/calendar.c)
 FUZZ_BOOT := $(B)/fuzz/boot/ini_files.o $(B)/fuzz/boot/elf.o
+FUZZ_LOADERS := $(patsubst %,$(B)/fuzz/vmm/%.o,lib/format layout guest_image load_plan elf_image load_multiboot \
+    load_multiboot2 load_pvh load_flat)
 $(B)/fuzz/chips: $(FUZZ_CHIPS)
+$(B)/fuzz/load_multiboot: $(FUZZ_LOADERS)
 $(B)/fuzz/config: $(B)/fuzz/boot/ini_files.o
 $(B)/fuzz/elf: $(B)/fuzz/boot/elf.o
 $(B)/fuzz/emulate: $(ZYDIS_HOST_OBJECTS)
@@ -342,5 +345,5 @@ format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 # Only what is there: a rule must not try to make these.
--include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS) $(FUZZ_CHIPS) $(FUZZ_BOOT)) $(UNIT_TESTS:=.d) $(FUZZERS:=.d) \
+-include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS) $(FUZZ_CHIPS) $(FUZZ_BOOT) $(FUZZ_LOADERS)) $(UNIT_TESTS:=.d) $(FUZZERS:=.d) \
     $(B)/guests/*.d $(B)/guests/lib/*.d)

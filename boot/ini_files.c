@@ -55,13 +55,32 @@ static struct span take_line(struct ini_scan *scan)
     return line;
 }
 
+static bool span_is(struct span s, const char *word)
+{
+    while (s.begin < s.end && *word && *s.begin == *word) {
+        s.begin++;
+        word++;
+    }
+    return s.begin == s.end && !*word;
+}
+
+static struct span first_word(struct span s)
+{
+    for (const char *p = s.begin; p < s.end; p++)
+        if (is_blank(*p))
+            return (struct span){s.begin, p};
+    return s;
+}
+
+// Of the one key that has more than a path behind it, the path.
 static struct span value_of(struct span line)
 {
     line = without_comment(line);
     struct span key = span_until(line, '=');
     if (key.end == line.end)
         return (struct span){line.end, line.end};
-    return span_trim((struct span){key.end + 1, line.end});
+    struct span value = span_trim((struct span){key.end + 1, line.end});
+    return span_is(span_trim(key), "module") ? first_word(value) : value;
 }
 
 static enum ini_found copy_name(struct span s, char name[BOOT_NAME_MAX])

@@ -78,6 +78,8 @@ static void info_config(const struct vm *vm)
         host_print("kernel    %s\n", c->kernel);
     if (c->initrd[0])
         host_print("initrd    %s\n", c->initrd);
+    for (unsigned i = 0; i < c->module_count; i++)
+        host_print("module    %s %s\n", c->modules[i].name, c->modules[i].arguments);
     if (c->cmdline[0])
         host_print("cmdline   %s\n", c->cmdline);
     host_print("autostart %s\n", c->autostart ? "yes" : "no");

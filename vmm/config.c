@@ -259,6 +259,32 @@ static bool set_file(struct parser *p, const struct key *key, const char *value,
     return set_text(p, key, value, field);
 }
 
+// May be given again for each further module. The path ends at the first blank.
+static bool set_module(struct parser *p, const struct key *key, const char *value, void *field)
+{
+    struct config_vm *vm = container_of(field, struct config_vm, modules);
+    char path[BOOT_NAME_MAX];
+    size_t length = 0;
+    while (value[length] && !is_blank(value[length]))
+        length++;
+    if (length >= sizeof(path))
+        return fail(p, "%s: the path is too long; at most %zu characters", key->name,
+                    sizeof(path) - 1);
+    if (vm->module_count == CONFIG_MODULES_MAX)
+        return fail(p, "too many modules; at most %d", CONFIG_MODULES_MAX);
+    struct config_module *module = &vm->modules[vm->module_count++];
+    memcpy(path, value, length);
+    path[length] = 0;
+    module->line = p->line_number;
+    const struct key name = {.name = key->name, .size = sizeof(module->name)};
+    const struct key arguments = {.name = "the text behind module",
+                                  .size = sizeof(module->arguments)};
+    while (is_blank(value[length]))
+        length++;
+    return set_file(p, &name, path, module->name) &&
+           set_text(p, &arguments, value + length, module->arguments);
+}
+
 static const char *const engine_names[] = {"auto", "vmx", "svm", "bt", NULL};
 static const char *const mmu_names[] = {"auto", "ept", "npt", "shadow", NULL};
 static const char *const flag_names[] = {"no", "yes", "off", "on", "false", "true", NULL};
@@ -269,7 +295,9 @@ static const char *const pages_names[] = {[GUEST_PAGES_AUTO] = "auto",
                                           NULL};
 static const char *const boot_names[] = {[GUEST_BOOT_AUTO] = "auto",
                                          [GUEST_BOOT_LINUX] = "linux",
+                                         [GUEST_BOOT_MULTIBOOT2] = "multiboot2",
                                          [GUEST_BOOT_MULTIBOOT] = "multiboot",
+                                         [GUEST_BOOT_PVH] = "pvh",
                                          [GUEST_BOOT_FLAT] = "flat",
                                          NULL};
 static const char *const mode_names[] = {[GUEST_MODE_REAL] = "real",
@@ -301,6 +329,7 @@ static const struct key vm_keys[] = {
      offsetof(struct config_vm, firmware_line), NULL},
     {"nvram", set_file, FIELD(struct config_vm, nvram), offsetof(struct config_vm, nvram_line),
      NULL},
+    {"module", set_module, FIELD(struct config_vm, modules), 0, NULL},
     {"cmdline", set_text, FIELD(struct config_vm, cmdline), 0, NULL},
     {"autostart", set_flag, FIELD(struct config_vm, autostart), 0, flag_names},
     {"devices", set_list, FIELD(struct config_vm, devices), 0, device_names},
@@ -420,7 +449,7 @@ static bool parse_section(struct parser *p, char *line)
 static bool set_key(struct parser *p, size_t index, const char *value)
 {
     const struct key *key = &p->kind->keys[index];
-    if (p->keys_seen & BIT(index))
+    if (p->keys_seen & BIT(index) && key->set != set_module)
         return fail(p, "%s is given twice in this section", key->name);
     p->keys_seen |= BIT(index);
     if (!*value)

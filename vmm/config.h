@@ -8,14 +8,23 @@
 #include "mm/guest_memory.h"
 #include "vmm/guest_image.h"
 
-#define CONFIG_VM_MAX      32
-#define CONFIG_NAME_MAX    32
-#define CONFIG_CMDLINE_MAX 1024
-#define CONFIG_ERROR_MAX   256
-#define CONFIG_CPUS_MAX    64
+#define CONFIG_VM_MAX               32
+#define CONFIG_NAME_MAX             32
+#define CONFIG_CMDLINE_MAX          1024
+#define CONFIG_ERROR_MAX            256
+#define CONFIG_CPUS_MAX             64
+#define CONFIG_MODULES_MAX          (GUEST_MODULES_MAX - 1) // and the initrd
+#define CONFIG_MODULE_ARGUMENTS_MAX 256
 
-// auto: by what is in the kernel's file.
-enum guest_boot_kind { GUEST_BOOT_AUTO, GUEST_BOOT_LINUX, GUEST_BOOT_MULTIBOOT, GUEST_BOOT_FLAT };
+// auto: by what is in the kernel's file, tried in this order.
+enum guest_boot_kind {
+    GUEST_BOOT_AUTO,
+    GUEST_BOOT_LINUX,
+    GUEST_BOOT_MULTIBOOT2,
+    GUEST_BOOT_MULTIBOOT,
+    GUEST_BOOT_PVH,
+    GUEST_BOOT_FLAT,
+};
 
 // Devices that are there only if listed.
 enum config_device {
@@ -28,6 +37,12 @@ enum config_device {
 
 // May a GDB attach from the start, and is it waited for?
 enum config_gdb { CONFIG_GDB_NO, CONFIG_GDB_YES, CONFIG_GDB_WAIT };
+
+struct config_module {
+    char name[BOOT_NAME_MAX];
+    char arguments[CONFIG_MODULE_ARGUMENTS_MAX];
+    unsigned line;
+};
 
 struct config_vm {
     char name[CONFIG_NAME_MAX];
@@ -49,6 +64,8 @@ struct config_vm {
     unsigned nvram_line;
     char initrd[BOOT_NAME_MAX]; // empty: none
     unsigned initrd_line;
+    struct config_module modules[CONFIG_MODULES_MAX];
+    unsigned module_count;
     char cmdline[CONFIG_CMDLINE_MAX];
     enum guest_boot_kind boot;
     u64 load;             // of a flat image: its address,

@@ -17,6 +17,7 @@
 #define EM_386      3
 #define EM_X86_64   62
 #define PT_LOAD     1
+#define PT_NOTE     4
 
 struct elf32_ehdr {
     u8 e_ident[EI_NIDENT];
@@ -102,6 +103,12 @@ static int check_file_header(const struct guest_image *in, const struct file_hea
     return OK;
 }
 
+static int open_file(const struct guest_image *in, struct file_header *h)
+{
+    int error = read_header(in, h);
+    return error == OK ? check_file_header(in, h) : error;
+}
+
 static struct segment_header read_segment(const struct guest_image *in, const struct file_header *h,
                                           u32 index)
 {
@@ -116,71 +123,71 @@ static struct segment_header read_segment(const struct guest_image *in, const st
                                    p->p_paddr, p->p_filesz, p->p_memsz};
 }
 
-// --- checks ---
-
-int load_part_check(const struct guest_image *in, const struct load_part *part)
+int elf_parts(struct load_plan *plan)
 {
-    u64 end = layout_below_4g(in->memory);
-    if (part->offset > in->kernel_size || part->file_size > in->kernel_size - part->offset)
-        return guest_image_refuse(
-            in, ERR_FORMAT, "truncated: wants %llu bytes at 0x%llx of the file, which has %llu",
-            (unsigned long long)part->file_size, (unsigned long long)part->offset,
-            (unsigned long long)in->kernel_size);
-    if (part->file_size > part->size)
-        return guest_image_refuse(in, ERR_FORMAT, "malformed: %llu bytes for %llu bytes of memory",
-                                  (unsigned long long)part->file_size,
-                                  (unsigned long long)part->size);
-    if (part->gpa < LAYOUT_HIGH || part->gpa > end || part->size > end - part->gpa)
-        return guest_image_refuse(in, ERR_RANGE,
-                                  "wants 0x%llx bytes at 0x%llx; there is memory from 0x%llx to "
-                                  "0x%llx",
-                                  (unsigned long long)part->size, (unsigned long long)part->gpa,
-                                  LAYOUT_HIGH, (unsigned long long)end);
-    return OK;
-}
-
-bool load_parts_hold(const struct load_parts *parts, u64 gpa)
-{
-    for (unsigned i = 0; i < parts->count; i++)
-        if (gpa - parts->parts[i].gpa < parts->parts[i].size)
-            return true;
-    return false;
-}
-
-static int add_part(const struct guest_image *in, const struct segment_header *s,
-                    struct load_parts *out)
-{
-    const struct load_part part = {s->offset, s->file_size, s->paddr, s->size};
-    if (out->count == LOAD_PARTS_MAX)
-        return guest_image_refuse(in, ERR_UNSUPPORTED, "more than %u segments to load",
-                                  LOAD_PARTS_MAX);
-    int error = load_part_check(in, &part);
-    if (error == OK)
-        out->parts[out->count++] = part;
-    return error;
-}
-
-int elf_parts(const struct guest_image *in, struct load_parts *out)
-{
+    const struct guest_image *in = plan->in;
     struct file_header h = {0};
-    out->count = 0;
-    int error = read_header(in, &h);
-    if (error == OK)
-        error = check_file_header(in, &h);
+    int error = open_file(in, &h);
     u64 entry_virtual = 0; // the entry's physical address if it is a virtual one
     for (u32 i = 0; error == OK && i < h.count; i++) {
         struct segment_header s = read_segment(in, &h, i);
         if (s.type != PT_LOAD || !s.size)
             continue;
-        error = add_part(in, &s, out);
+        const struct load_part part = {s.offset, s.file_size, s.paddr, s.size};
+        error = load_plan_add(plan, &part);
         if (h.entry - s.vaddr < s.size)
             entry_virtual = h.entry - s.vaddr + s.paddr;
     }
-    if (error != OK)
-        return error;
-    out->entry = load_parts_hold(out, h.entry) ? h.entry : entry_virtual;
-    if (!load_parts_hold(out, out->entry))
-        return guest_image_refuse(in, ERR_FORMAT, "malformed: no segment holds the entry 0x%llx",
-                                  (unsigned long long)h.entry);
-    return OK;
+    plan->entry = load_plan_holds(plan, h.entry) ? h.entry : entry_virtual;
+    if (error == OK && !load_plan_holds(plan, plan->entry))
+        error = guest_image_refuse(in, ERR_FORMAT, "malformed: no segment holds the entry 0x%llx",
+                                   (unsigned long long)h.entry);
+    return error;
+}
+
+// --- notes ---
+
+struct elf_note {
+    u32 namesz, descsz, type;
+} PACKED;
+#define NOTE_ALIGN 4
+
+// Looks through the notes of a segment: name and contents, each filled up to NOTE_ALIGN.
+static bool segment_note(const u8 *at, u64 left, const char *name, u32 type, u32 *value)
+{
+    size_t name_size = strlen(name) + 1;
+    struct elf_note note;
+    while (left >= sizeof(note)) {
+        memcpy(&note, at, sizeof(note));
+        at += sizeof(note);
+        left -= sizeof(note);
+        u64 skip = ALIGN_UP((u64)note.namesz, NOTE_ALIGN),
+            size = ALIGN_UP((u64)note.descsz, NOTE_ALIGN);
+        if (skip > left || size > left - skip)
+            return false;
+        if (note.type == type && note.namesz == name_size && memcmp(at, name, name_size) == 0 &&
+            note.descsz >= sizeof(*value)) {
+            memcpy(value, at + skip, sizeof(*value));
+            return true;
+        }
+        at += skip + size;
+        left -= skip + size;
+    }
+    return false;
+}
+
+bool elf_note(const struct guest_image *in, const char *name, u32 type, u32 *value)
+{
+    struct file_header h = {0};
+    if (!elf_recognises(in) || open_file(in, &h) != OK)
+        return false;
+    for (u32 i = 0; i < h.count; i++) {
+        struct segment_header s = read_segment(in, &h, i);
+        if (s.type != PT_NOTE || s.offset > in->kernel_size ||
+            s.file_size > in->kernel_size - s.offset)
+            continue;
+        if (segment_note((const u8 *)in->kernel + s.offset, s.file_size, name, type, value))
+            return true;
+    }
+    return false;
 }

@@ -9,6 +9,8 @@
 #include "vmm/load_flat.h"
 #include "vmm/load_linux.h"
 #include "vmm/load_multiboot.h"
+#include "vmm/load_multiboot2.h"
+#include "vmm/load_pvh.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -31,14 +33,16 @@ static const struct loader {
     int (*load)(struct guest_memory *gm, const struct guest_image *in, struct guest_entry *out);
 } loaders[] = {
     [GUEST_BOOT_LINUX] = {"Linux kernel (bzImage)", load_linux_recognises, load_linux},
+    [GUEST_BOOT_MULTIBOOT2] = {"multiboot 2 kernel", load_multiboot2_recognises, load_multiboot2},
     [GUEST_BOOT_MULTIBOOT] = {"multiboot kernel", load_multiboot_recognises, load_multiboot},
+    [GUEST_BOOT_PVH] = {"PVH kernel", load_pvh_recognises, load_pvh},
     [GUEST_BOOT_FLAT] = {"flat image", NULL, load_flat},
 };
 
 // By what the configuration says, or else by what is in the file; null with a line in in->why.
 static const struct loader *loader_choose(const struct guest_image *in, enum guest_boot_kind kind)
 {
-    char list[64] = "";
+    char list[128] = "";
     size_t length = 0;
     if (kind != GUEST_BOOT_AUTO)
         return &loaders[kind];
@@ -55,17 +59,27 @@ static const struct loader *loader_choose(const struct guest_image *in, enum gue
     return NULL;
 }
 
+static bool module_add(struct guest_image *in, const char *what, const char *name,
+                       const char *arguments, unsigned line)
+{
+    struct guest_module *module = &in->modules[in->module_count++];
+    module->name = name;
+    module->arguments = arguments;
+    module->bytes = boot_file_bytes(what, name, line, &module->size, in->why);
+    return module->bytes;
+}
+
 static bool files_find(const struct config_vm *c, struct guest_image *in)
 {
     in->kernel_name = c->kernel;
     in->kernel = boot_file_bytes("kernel", c->kernel, c->kernel_line, &in->kernel_size, in->why);
-    if (!in->kernel)
-        return false;
-    if (!c->initrd[0])
-        return true;
-    in->initrd_name = c->initrd;
-    in->initrd = boot_file_bytes("initrd", c->initrd, c->initrd_line, &in->initrd_size, in->why);
-    return in->initrd;
+    bool found = in->kernel;
+    if (found && c->initrd[0])
+        found = module_add(in, "initrd", c->initrd, "", c->initrd_line);
+    for (unsigned i = 0; found && i < c->module_count; i++)
+        found = module_add(in, "module", c->modules[i].name, c->modules[i].arguments,
+                           c->modules[i].line);
+    return found;
 }
 
 // --- the first vCPU ---

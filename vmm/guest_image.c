@@ -18,6 +18,13 @@ int guest_image_refuse(const struct guest_image *image, int error, const char *f
     return error;
 }
 
+int guest_image_loaded(const struct guest_image *image, int error)
+{
+    if (error == OK)
+        return OK;
+    return guest_image_refuse(image, ERR_NO_MEMORY, "the host ran out of memory while loading it");
+}
+
 // Flat segments.
 #define DESCRIPTOR_CODE_32 0x00cf9b000000ffffull
 #define DESCRIPTOR_CODE_64 0x00af9b000000ffffull

@@ -10,11 +10,21 @@
 
 enum guest_mode { GUEST_MODE_REAL, GUEST_MODE_PROTECTED, GUEST_MODE_LONG };
 
+#define GUEST_MODULES_MAX 9 // the initrd is the first
+
+struct guest_module {
+    const char *name, *arguments;
+    const void *bytes;
+    u64 size;
+};
+
 struct guest_image {
-    const char *kernel_name, *initrd_name; // for messages
-    const void *kernel, *initrd;
-    u64 kernel_size, initrd_size; // initrd_size 0: none
+    const char *kernel_name;
+    const void *kernel;
+    u64 kernel_size;
     const char *cmdline;
+    struct guest_module modules[GUEST_MODULES_MAX];
+    unsigned module_count;
     u64 memory; // the machine's, laid out as vmm/layout.h says
     const struct e820_entry *e820;
     unsigned e820_count;
@@ -43,8 +53,12 @@ struct guest_entry {
 #define BOOT_CS 0x10
 #define BOOT_DS 0x18
 
+#define GUEST_LOADER_NAME "Plinth"
+
 // A line in image->why; returns the error.
 PRINTF(3, 4)
 int guest_image_refuse(const struct guest_image *image, int error, const char *format, ...);
+// Writing guest memory ended with this error: OK, or ERR_NO_MEMORY with a line in image->why.
+int guest_image_loaded(const struct guest_image *image, int error);
 // The GDT and page tables that an entry in this mode wants.
 MUST_CHECK int boot_tables_write(struct guest_memory *gm, enum guest_mode mode);

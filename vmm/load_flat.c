@@ -40,8 +40,6 @@ int load_flat(struct guest_memory *gm, const struct guest_image *in, struct gues
     error = guest_memory_write(gm, in->load, in->kernel, in->kernel_size);
     if (error == OK)
         error = boot_tables_write(gm, in->load_mode);
-    if (error != OK)
-        return guest_image_refuse(in, ERR_NO_MEMORY, "the host ran out of memory while loading it");
     *out = (struct guest_entry){.mode = in->load_mode, .rip = in->load, .rsp = BOOT_STACK_TOP};
-    return OK;
+    return guest_image_loaded(in, error);
 }

@@ -175,10 +175,16 @@ static int place_kernel(struct plan *p)
     return OK;
 }
 
+// Its size is 0 if there is none.
+static const struct guest_module *ramdisk(const struct plan *p)
+{
+    return &p->in->modules[0];
+}
+
 // As high as the kernel can reach it, above the kernel.
 static int place_initrd(struct plan *p)
 {
-    u64 size = p->in->initrd_size;
+    u64 size = ramdisk(p)->size;
     u64 end = MIN(p->ram_end, (u64)p->header.initrd_addr_max + 1);
     if (!size)
         return OK;
@@ -188,7 +194,7 @@ static int place_initrd(struct plan *p)
         return guest_image_refuse(
             p->in, ERR_RANGE,
             "initrd %s: %llu MiB do not fit between 0x%llx and 0x%llx: raise 'memory'",
-            p->in->initrd_name, mib_up(size), (unsigned long long)p->kernel_end,
+            ramdisk(p)->name, mib_up(size), (unsigned long long)p->kernel_end,
             (unsigned long long)end);
     return OK;
 }
@@ -200,6 +206,9 @@ static int plan_make(struct plan *p)
         error = check_size(p);
     if (error == OK)
         error = check_cmdline(p);
+    if (error == OK && p->in->module_count > 1)
+        error = guest_image_refuse(p->in, ERR_UNSUPPORTED,
+                                   "a Linux kernel takes one initrd, and no modules");
     if (error == OK && p->in->e820_count > E820_TABLE_MAX)
         error = guest_image_refuse(p->in, ERR_RANGE, "%u e820 entries, %u fit", p->in->e820_count,
                                    E820_TABLE_MAX);
@@ -222,7 +231,7 @@ static void header_write(struct setup_header *to, const struct plan *p)
     to->code32_start = (u32)p->kernel;
     to->cmd_line_ptr = (u32)LINUX_CMDLINE;
     to->ramdisk_image = (u32)p->initrd;
-    to->ramdisk_size = (u32)p->in->initrd_size;
+    to->ramdisk_size = (u32)ramdisk(p)->size;
     to->setup_data = 0;
 }
 
@@ -272,15 +281,13 @@ int load_linux(struct guest_memory *gm, const struct guest_image *in, struct gue
         return error;
     error = guest_memory_write(gm, plan.kernel, (const u8 *)in->kernel + plan.setup_bytes,
                                plan.image_bytes);
-    if (error == OK && in->initrd_size)
-        error = guest_memory_write(gm, plan.initrd, in->initrd, in->initrd_size);
+    if (error == OK && ramdisk(&plan)->size)
+        error = guest_memory_write(gm, plan.initrd, ramdisk(&plan)->bytes, ramdisk(&plan)->size);
     if (error == OK)
         error = tables_write(gm, &plan);
-    if (error)
-        return guest_image_refuse(in, ERR_NO_MEMORY, "the host ran out of memory while loading it");
     *out = (struct guest_entry){.mode = entry_mode(&plan),
                                 .rip = plan.kernel + plan.entry,
                                 .rsp = BOOT_STACK_TOP,
                                 .rsi = LINUX_BOOT_PARAMS};
-    return OK;
+    return guest_image_loaded(in, error);
 }

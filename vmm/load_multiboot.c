@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT
-// See the header. First everything is checked and placed (struct plan), then memory is written.
-// There is no screen: a kernel that demands a video mode is refused. Multiboot Specification, "The
-// layout of Multiboot header", "Boot information format".
+// See the header. There is no screen: a kernel that demands a video mode is refused. Multiboot
+// Specification, "The layout of Multiboot header", "Boot information format".
 #include "vmm/load_multiboot.h"
-#include "vmm/config.h"
 #include "vmm/elf_image.h"
 #include "vmm/lib/assert.h"
 #include "vmm/lib/error.h"
-#include "vmm/lib/format.h"
 #include "vmm/lib/string.h"
 
 // --- with the specification's names ---
@@ -26,9 +23,10 @@
 
 struct multiboot_header {
     u32 magic, flags, checksum;
-    u32 header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr; // with AOUT_KLUDGE
+    struct load_addresses addresses; // with AOUT_KLUDGE
+    u32 entry_addr;
 } PACKED;
-#define HEADER_SHORT offsetof(struct multiboot_header, header_addr)
+#define HEADER_SHORT offsetof(struct multiboot_header, addresses)
 
 #define INFO_MEMORY           BIT(0)
 #define INFO_CMDLINE          BIT(2)
@@ -53,26 +51,6 @@ struct multiboot_mmap_entry {
     struct e820_entry entry;
 } PACKED;
 
-// What MULTIBOOT_AREA holds.
-struct area {
-    struct multiboot_info info;
-    struct multiboot_module module;
-    struct multiboot_mmap_entry mmap[LAYOUT_E820_MAX];
-    char boot_loader_name[8];
-    char module_string[BOOT_NAME_MAX];
-    char cmdline[BOOT_NAME_MAX + CONFIG_CMDLINE_MAX];
-};
-assert_static(sizeof(struct area) <= PAGE_SIZE);
-#define AREA_ADDRESS(member) ((u32)(MULTIBOOT_AREA + offsetof(struct area, member)))
-
-struct plan {
-    const struct guest_image *in;
-    struct multiboot_header header;
-    u64 header_offset;
-    struct load_parts parts;
-    u64 module; // its address
-};
-
 // --- checks and places ---
 
 static bool find_header(const struct guest_image *in, struct multiboot_header *header, u64 *offset)
@@ -95,147 +73,96 @@ bool load_multiboot_recognises(const struct guest_image *in)
     return find_header(in, &header, &offset);
 }
 
-static int check_header(struct plan *p)
+static int find_parts(struct load_plan *plan, const struct multiboot_header *h, u64 header_offset)
 {
-    if (!find_header(p->in, &p->header, &p->header_offset))
-        return guest_image_refuse(p->in, ERR_FORMAT,
+    if (!(h->flags & AOUT_KLUDGE)) {
+        if (elf_recognises(plan->in))
+            return elf_parts(plan);
+        return guest_image_refuse(plan->in, ERR_FORMAT,
+                                  "a multiboot header without addresses, and not an ELF file");
+    }
+    if (header_offset + sizeof(*h) > MIN(plan->in->kernel_size, HEADER_SEARCH))
+        return guest_image_refuse(plan->in, ERR_FORMAT,
+                                  "truncated: the multiboot header is cut off");
+    plan->entry = h->entry_addr;
+    return load_plan_add_addresses(plan, &h->addresses, header_offset);
+}
+
+static int plan_make(struct load_plan *plan)
+{
+    struct multiboot_header header;
+    u64 offset;
+    if (!find_header(plan->in, &header, &offset))
+        return guest_image_refuse(plan->in, ERR_FORMAT,
                                   "not a multiboot kernel: no header in the first %u bytes",
                                   HEADER_SEARCH);
-    u32 unknown = p->header.flags & FLAGS_REQUIRED & ~(u32)FLAGS_SUPPORTED;
+    u32 unknown = header.flags & FLAGS_REQUIRED & ~(u32)FLAGS_SUPPORTED;
     if (unknown)
-        return guest_image_refuse(p->in, ERR_UNSUPPORTED,
+        return guest_image_refuse(plan->in, ERR_UNSUPPORTED,
                                   "demands what there is not (multiboot flags 0x%x)", unknown);
-    return OK;
-}
-
-// The addresses are in the header: one part.
-static int parts_from_header(struct plan *p)
-{
-    const struct multiboot_header *h = &p->header;
-    if (p->header_offset + sizeof(*h) > MIN(p->in->kernel_size, HEADER_SEARCH))
-        return guest_image_refuse(p->in, ERR_FORMAT, "truncated: the multiboot header is cut off");
-    u64 before = (u64)h->header_addr - h->load_addr; // of the header, as loaded
-    if (h->header_addr < h->load_addr || before > p->header_offset)
-        return guest_image_refuse(
-            p->in, ERR_FORMAT, "malformed: header_addr 0x%x, load_addr 0x%x, header at 0x%llx",
-            h->header_addr, h->load_addr, (unsigned long long)p->header_offset);
-    struct load_part part = {.offset = p->header_offset - before, .gpa = h->load_addr};
-    part.file_size = p->in->kernel_size - part.offset;
-    if (h->load_end_addr)
-        part.file_size = (u64)h->load_end_addr - h->load_addr;
-    part.size = h->bss_end_addr ? (u64)h->bss_end_addr - h->load_addr : part.file_size;
-    int error = load_part_check(p->in, &part); // ends that lie before the start are too large
-    if (error != OK)
-        return error;
-    p->parts = (struct load_parts){.parts = {part}, .count = 1, .entry = h->entry_addr};
-    if (!load_parts_hold(&p->parts, h->entry_addr))
-        return guest_image_refuse(p->in, ERR_FORMAT, "malformed: entry_addr 0x%x is not in it",
-                                  h->entry_addr);
-    return OK;
-}
-
-static int find_parts(struct plan *p)
-{
-    if (p->header.flags & AOUT_KLUDGE)
-        return parts_from_header(p);
-    if (elf_recognises(p->in))
-        return elf_parts(p->in, &p->parts);
-    return guest_image_refuse(p->in, ERR_FORMAT,
-                              "a multiboot header without addresses, and not an ELF file");
-}
-
-static int place_module(struct plan *p)
-{
-    u64 end = 0, ram_end = layout_below_4g(p->in->memory);
-    for (unsigned i = 0; i < p->parts.count; i++)
-        end = MAX(end, p->parts.parts[i].gpa + p->parts.parts[i].size);
-    p->module = ALIGN_UP(end, PAGE_SIZE);
-    if (p->in->initrd_size && (p->module > ram_end || p->in->initrd_size > ram_end - p->module))
-        return guest_image_refuse(
-            p->in, ERR_RANGE,
-            "initrd %s: %llu bytes do not fit from 0x%llx to 0x%llx: raise 'memory'",
-            p->in->initrd_name, (unsigned long long)p->in->initrd_size,
-            (unsigned long long)p->module, (unsigned long long)ram_end);
-    return OK;
+    int error = find_parts(plan, &header, offset);
+    return error == OK ? load_plan_place(plan) : error;
 }
 
 // --- writing it ---
 
-static void mmap_write(struct area *area, const struct guest_image *in)
+static void put_modules(struct boot_area *area, const struct load_plan *plan,
+                        struct multiboot_info *info)
 {
-    unsigned count = MIN(in->e820_count, LAYOUT_E820_MAX);
-    for (unsigned i = 0; i < count; i++)
-        area->mmap[i] = (struct multiboot_mmap_entry){sizeof(struct e820_entry), in->e820[i]};
-    area->info.mmap_length = (u32)(count * sizeof(*area->mmap));
-    area->info.mmap_addr = AREA_ADDRESS(mmap);
-    area->info.mem_lower = LAYOUT_EBDA / KIB;
-    area->info.mem_upper = (u32)((layout_below_4g(in->memory) - LAYOUT_HIGH) / KIB);
-    area->info.flags |= INFO_MEMORY | INFO_MEM_MAP;
-}
-
-static void module_write(struct area *area, const struct plan *p)
-{
-    const struct guest_image *in = p->in;
-    if (!in->initrd_size)
+    struct multiboot_module modules[GUEST_MODULES_MAX];
+    info->mods_count = plan->in->module_count;
+    if (!info->mods_count)
         return;
-    area->module = (struct multiboot_module){.mod_start = (u32)p->module,
-                                             .mod_end = (u32)(p->module + in->initrd_size),
-                                             .string = AREA_ADDRESS(module_string)};
-    format_text(area->module_string, sizeof(area->module_string), "%s", in->initrd_name);
-    area->info.mods_count = 1;
-    area->info.mods_addr = AREA_ADDRESS(module);
-    area->info.flags |= INFO_MODS;
-}
-
-static int area_write(struct guest_memory *gm, const struct plan *p)
-{
-    u64 length = PAGE_SIZE;
-    struct area *area = guest_memory_hva(gm, MULTIBOOT_AREA, &length);
-    if (!area || length < PAGE_SIZE)
-        return ERR_NO_MEMORY;
-    memset(area, 0, sizeof(*area));
-    mmap_write(area, p->in);
-    module_write(area, p);
-    // The first word is the kernel's name, as other loaders have it.
-    format_text(area->cmdline, sizeof(area->cmdline), "%s %s", p->in->kernel_name, p->in->cmdline);
-    area->info.cmdline = AREA_ADDRESS(cmdline);
-    format_text(area->boot_loader_name, sizeof(area->boot_loader_name), "Plinth");
-    area->info.boot_loader_name = AREA_ADDRESS(boot_loader_name);
-    area->info.flags |= INFO_CMDLINE | INFO_BOOT_LOADER_NAME;
-    return OK;
-}
-
-static int memory_write(struct guest_memory *gm, const struct plan *p)
-{
-    int error = boot_tables_write(gm, GUEST_MODE_PROTECTED);
-    for (unsigned i = 0; error == OK && i < p->parts.count; i++) {
-        const struct load_part *part = &p->parts.parts[i];
-        error = guest_memory_write(gm, part->gpa, (const u8 *)p->in->kernel + part->offset,
-                                   part->file_size);
+    for (unsigned i = 0; i < info->mods_count; i++) {
+        const struct guest_module *m = &plan->in->modules[i];
+        modules[i] = (struct multiboot_module){
+            .mod_start = (u32)plan->modules[i],
+            .mod_end = (u32)(plan->modules[i] + m->size),
+            .string = (u32)boot_area_text(area, m->name, m->arguments),
+        };
     }
-    if (error == OK && p->in->initrd_size)
-        error = guest_memory_write(gm, p->module, p->in->initrd, p->in->initrd_size);
-    if (error == OK)
-        error = area_write(gm, p);
-    return error;
+    info->mods_addr = (u32)boot_area_put(area, modules, info->mods_count * sizeof(*modules));
+    info->flags |= INFO_MODS;
+}
+
+static void put_memory_map(struct boot_area *area, const struct guest_image *in,
+                           struct multiboot_info *info)
+{
+    info->mmap_addr = (u32)boot_area_put(area, NULL, 0);
+    info->mmap_length = (u32)(in->e820_count * sizeof(struct multiboot_mmap_entry));
+    for (unsigned i = 0; i < in->e820_count; i++) {
+        const struct multiboot_mmap_entry entry = {sizeof(entry.entry), in->e820[i]};
+        boot_area_append(area, &entry, sizeof(entry));
+    }
+    info->mem_lower = LAYOUT_EBDA / KIB;
+    info->mem_upper = (u32)((layout_below_4g(in->memory) - LAYOUT_HIGH) / KIB);
+    info->flags |= INFO_MEMORY | INFO_MEM_MAP;
+}
+
+static gpa_t put_info(struct boot_area *area, const struct load_plan *plan)
+{
+    struct multiboot_info info = {
+        .flags = INFO_CMDLINE | INFO_BOOT_LOADER_NAME,
+        // The first word is the kernel's name, as other loaders have it.
+        .cmdline = (u32)boot_area_text(area, plan->in->kernel_name, plan->in->cmdline),
+        .boot_loader_name = (u32)boot_area_text(area, GUEST_LOADER_NAME, ""),
+    };
+    put_modules(area, plan, &info);
+    put_memory_map(area, plan->in, &info);
+    return boot_area_put(area, &info, sizeof(info));
 }
 
 int load_multiboot(struct guest_memory *gm, const struct guest_image *in, struct guest_entry *out)
 {
-    struct plan plan = {.in = in};
-    int error = check_header(&plan);
-    if (error == OK)
-        error = find_parts(&plan);
-    if (error == OK)
-        error = place_module(&plan);
+    struct load_plan plan = {.in = in};
+    int error = plan_make(&plan);
     if (error != OK)
         return error;
-    if (memory_write(gm, &plan) != OK)
-        return guest_image_refuse(in, ERR_NO_MEMORY, "the host ran out of memory while loading it");
+    struct boot_area area = load_plan_write(&plan, gm);
     *out = (struct guest_entry){.mode = GUEST_MODE_PROTECTED,
-                                .rip = plan.parts.entry,
+                                .rip = plan.entry,
                                 .rsp = BOOT_STACK_TOP,
                                 .rax = LOADER_MAGIC,
-                                .rbx = AREA_ADDRESS(info)};
-    return OK;
+                                .rbx = put_info(&area, &plan)};
+    return guest_image_loaded(in, area.error);
 }

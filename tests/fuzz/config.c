@@ -21,12 +21,38 @@ bool string_equal_nocase(const char *a, const char *b)
 
 static struct config_vm vms[CONFIG_VM_MAX];
 
+// The loader must have fetched each file that the core wants.
+static bool scan_finds(const char *text, size_t size, const char *wanted)
+{
+    struct ini_scan scan;
+    char name[BOOT_NAME_MAX];
+    ini_scan_start(&scan, text, size);
+    while (ini_scan_next(&scan, name) != INI_END)
+        if (strcmp(name, wanted) == 0)
+            return true;
+    return false;
+}
+
+static void check_files(const struct config_vm *vm, const char *text, size_t size)
+{
+    CHECK(scan_finds(text, size, vm->kernel));
+    CHECK(!vm->initrd[0] || scan_finds(text, size, vm->initrd));
+    for (unsigned i = 0; i < vm->module_count; i++)
+        CHECK(scan_finds(text, size, vm->modules[i].name));
+}
+
 static void check_vm(const struct config_vm *vm)
 {
     CHECK(vm->name[0] && strnlen(vm->name, sizeof(vm->name)) < sizeof(vm->name));
     CHECK(strnlen(vm->kernel, sizeof(vm->kernel)) < sizeof(vm->kernel));
     CHECK(strnlen(vm->initrd, sizeof(vm->initrd)) < sizeof(vm->initrd));
     CHECK(strnlen(vm->cmdline, sizeof(vm->cmdline)) < sizeof(vm->cmdline));
+    CHECK(vm->module_count <= CONFIG_MODULES_MAX);
+    for (unsigned i = 0; i < vm->module_count; i++) {
+        const struct config_module *m = &vm->modules[i];
+        CHECK(m->name[0] == '\\' && strnlen(m->name, sizeof(m->name)) < sizeof(m->name));
+        CHECK(strnlen(m->arguments, sizeof(m->arguments)) < sizeof(m->arguments));
+    }
     CHECK(vm->cpus > 0 && vm->memory > 0);
 }
 
@@ -51,6 +77,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     CHECK(strnlen(error, sizeof(error)) < sizeof(error));
     for (unsigned i = 0; good && i < config.vm_count; i++)
         check_vm(&vms[i]);
+    for (unsigned i = 0; good && i < config.vm_count; i++)
+        check_files(&vms[i], text, size);
     scan_files(text, size);
     free(text);
     fuzz_verdict();

@@ -34,6 +34,15 @@ int guest_memory_write(struct guest_memory *gm UNUSED, gpa_t gpa, const void *fr
     return OK;
 }
 
+int guest_memory_read(struct guest_memory *gm UNUSED, gpa_t gpa, void *to, u64 size)
+{
+    CHECK(is_ram(gpa, size));
+    if (test_failed)
+        abort();
+    memcpy(to, memory + gpa, size);
+    return OK;
+}
+
 int guest_memory_fill(struct guest_memory *gm UNUSED, gpa_t gpa, int byte, u64 size)
 {
     CHECK(is_ram(gpa, size));

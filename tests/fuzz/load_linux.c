@@ -34,11 +34,10 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     memset(cmdline, 'x', cmdline_size);
     struct e820_entry e820[LAYOUT_E820_MAX];
     struct guest_image in = {.kernel_name = "\\kernel",
-                             .initrd_name = "\\initrd",
                              .kernel = kernel,
-                             .initrd = initrd,
                              .kernel_size = kernel_size,
-                             .initrd_size = initrd_size,
+                             .modules = {{"\\initrd", "", initrd, initrd_size}},
+                             .module_count = initrd_size != 0,
                              .cmdline = cmdline,
                              .memory = memory_size,
                              .e820 = e820,

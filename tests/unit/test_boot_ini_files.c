@@ -38,6 +38,13 @@ TEST(finds_paths_behind_the_last_colon)
     CHECK_STR(SCAN("disk = \\a:\\b\n"), "\\a:\\b");
 }
 
+TEST(a_modules_path_ends_at_a_blank)
+{
+    CHECK_STR(SCAN("module = \\m a=\\b c\n module=\\n\tx\r\nmodule =\\o\nmodule = x \\y\n"),
+              "\\m|\\n|\\o");
+    CHECK_STR(SCAN("modules = \\m a\nmodul = \\n b\n"), "\\m a|\\n b");
+}
+
 TEST(passes_over_what_is_no_path)
 {
     CHECK_STR(SCAN(""), "");
@@ -58,6 +65,7 @@ TEST(keeps_repeated_names)
 TEST(accepts_any_bytes)
 {
     CHECK_STR(scan("\xef\xbb\xbf[a]\n\0=\0\nk=\\z", 15), "\\z");
+    CHECK_STR(SCAN("module\0\0 = \\m x"), "\\m x");
 }
 
 TEST(cuts_long_names_and_says_so)

@@ -309,8 +309,37 @@ TEST(ways_to_boot)
     CHECK_EQ(vms[0].mode, GUEST_MODE_LONG);
     CHECK_EQ(vms[0].load, 0x100000);
     CHECK_ERROR(VM "boot = grub\n",
-                "plinth.ini:3: boot: 'grub' is not one of: auto linux multiboot flat");
+                "plinth.ini:3: boot: 'grub' is not one of: auto linux multiboot2 multiboot pvh "
+                "flat");
     CHECK_ERROR(VM "load = here\n", "plinth.ini:3: load: 'here' is not an address");
+}
+
+TEST(modules)
+{
+    CHECK(parse(VM "module = \\xen dom0 a=b  c ; comment\nmodule=\\m\t\nboot = pvh\n"
+                   "[vm b]\nkernel = \\k\nmodule = \\third \\x\n"));
+    CHECK_EQ(vms[0].boot, GUEST_BOOT_PVH);
+    CHECK_EQ(vms[0].module_count, 2);
+    CHECK_STR(vms[0].modules[0].name, "\\xen");
+    CHECK_STR(vms[0].modules[0].arguments, "dom0 a=b  c");
+    CHECK_EQ(vms[0].modules[0].line, 3);
+    CHECK_STR(vms[0].modules[1].name, "\\m");
+    CHECK_STR(vms[0].modules[1].arguments, "");
+    CHECK_EQ(vms[0].modules[1].line, 4);
+    CHECK_STR(vms[1].modules[0].arguments, "\\x");
+    CHECK_ERROR(VM "module = file x\n",
+                "plinth.ini:3: module: 'file' must be a path from the volume's root: "
+                "\\folder\\file");
+    CHECK_ERROR(VM "module =\n", "plinth.ini:3: module has no value");
+    char text[4096];
+    snprintf(text, sizeof(text), VM "module = \\a %0*d\n", CONFIG_MODULE_ARGUMENTS_MAX, 7);
+    CHECK_ERROR(text, "plinth.ini:3: the text behind module is too long; at most 255 characters");
+    snprintf(text, sizeof(text), VM "module = \\%0*d x\n", BOOT_NAME_MAX - 1, 7);
+    CHECK_ERROR(text, "plinth.ini:3: module: the path is too long; at most 127 characters");
+    int length = snprintf(text, sizeof(text), VM);
+    for (int i = 0; i <= CONFIG_MODULES_MAX; i++)
+        length += snprintf(text + length, sizeof(text) - (size_t)length, "module = \\m%d\n", i);
+    CHECK_ERROR(text, "plinth.ini:11: too many modules; at most 8");
 }
 
 TEST(lists_of_devices)

@@ -60,11 +60,10 @@ static void start(u64 memory)
                                       .pref_address = 16 * MIB,
                                       .init_size = 8 * MIB};
     in = (struct guest_image){.kernel_name = "\\guests\\vmlinuz",
-                              .initrd_name = "\\guests\\initrd",
                               .kernel = image,
-                              .initrd = initrd,
                               .kernel_size = sizeof(image),
-                              .initrd_size = sizeof(initrd),
+                              .modules = {{"\\guests\\initrd", "", initrd, sizeof(initrd)}},
+                              .module_count = 1,
                               .cmdline = "console=ttyS0",
                               .memory = memory,
                               .e820 = e820,
@@ -163,8 +162,8 @@ TEST(a_small_machine_gets_the_kernel_lower)
 TEST(no_initrd_and_an_empty_command_line)
 {
     start(64 * MIB);
-    in.initrd_size = 0;
-    in.initrd = NULL;
+    in.modules[0] = (struct guest_module){0};
+    in.module_count = 0;
     in.cmdline = "";
     CHECK_EQ(load(), OK);
     CHECK_EQ(params().hdr.ramdisk_image, 0);
@@ -184,7 +183,7 @@ TEST(the_initrd_obeys_its_limits)
     CHECK_STR(why, "kernel \\guests\\vmlinuz: initrd \\guests\\initrd: 1 MiB do not fit between "
                    "0x1800000 and 0x1801001: raise 'memory'");
     start(128 * MIB);
-    in.initrd_size = ~0ull;
+    in.modules[0].size = ~0ull;
     CHECK_EQ(load(), ERR_RANGE);
 }
 
@@ -284,6 +283,8 @@ TEST(each_wrong_field_is_refused)
     refused(ERR_RANGE, "at 0x1000,");
     header()->cmdline_size = 5;
     refused(ERR_RANGE, "the command line has 13 characters, this kernel takes 5");
+    in.module_count = 2;
+    refused(ERR_UNSUPPORTED, "a Linux kernel takes one initrd, and no modules");
     in.e820_count = 200;
     refused(ERR_RANGE, "200 e820 entries");
     header()->pref_address = ~0ull; // relocatable: only a wish

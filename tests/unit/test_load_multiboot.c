@@ -2,33 +2,9 @@
 // The multiboot loader with made-up kernels of each kind, the flat loader, and a refusal for each
 // thing that can be wrong.
 
-#include <string.h>
-#include "tests/unit/arena.h"
-#define lock heap_lock
-#include "mm/heap.c"
-#undef lock
-#include "arch/x86_64/page_table.c"
-#include "mm/guest_memory.c"
-#include "vmm/lib/format.c"
-#include "vmm/layout.c"
-#include "vmm/guest_image.c"
-#include "vmm/elf_image.c"
+#include "tests/unit/kernel_image.h"
 #include "vmm/load_multiboot.c"
 #include "vmm/load_flat.c"
-
-#define IMAGE_BYTES   (32 * KIB)
-#define HEADER_OFFSET 256
-#define CODE_OFFSET   4096
-#define CODE_BYTES    1000
-#define MEMORY        (32 * MIB)
-
-static struct guest_memory gm;
-static u8 image[IMAGE_BYTES];
-static u8 initrd[PAGE_SIZE + 5];
-static struct e820_entry e820[LAYOUT_E820_MAX];
-static struct guest_image in;
-static struct guest_entry out;
-static char why[CONFIG_ERROR_MAX];
 
 static struct multiboot_header *header(void)
 {
@@ -42,59 +18,9 @@ static void header_set(u32 flags)
     header()->checksum = 0 - 0x1badb002 - flags;
 }
 
-static void start_empty(void)
-{
-    memset(roomy, 0, sizeof(roomy));
-    arena_start(64 * MIB);
-    CHECK_EQ(guest_memory_init(&gm, &page_format_ept, 2, GUEST_PAGES_4K), OK);
-    CHECK_EQ(guest_memory_add(&gm, 0, LAYOUT_LOW_SIZE, GUEST_SLOT_RAM), OK);
-    CHECK_EQ(guest_memory_add(&gm, LAYOUT_HIGH, MEMORY - LAYOUT_HIGH, GUEST_SLOT_RAM), OK);
-    for (unsigned i = 0; i < sizeof(image); i++)
-        image[i] = (u8)(i * 31 + (i >> 8));
-    for (unsigned i = 0; i < sizeof(initrd); i++)
-        initrd[i] = (u8)(i * 17 + 3);
-    in = (struct guest_image){.kernel_name = "\\k",
-                              .initrd_name = "\\module",
-                              .kernel = image,
-                              .initrd = initrd,
-                              .kernel_size = sizeof(image),
-                              .initrd_size = sizeof(initrd),
-                              .cmdline = "a=b c",
-                              .memory = MEMORY,
-                              .e820 = e820,
-                              .e820_count = layout_e820(MEMORY, e820),
-                              .why = why};
-    why[0] = 0;
-}
-
-static struct elf32_ehdr *elf32(void)
-{
-    return (struct elf32_ehdr *)image;
-}
-
-static struct elf32_phdr *segment(void)
-{
-    return (struct elf32_phdr *)(image + sizeof(struct elf32_ehdr));
-}
-
-// 32-bit ELF: linked at 3 GiB, loaded at 2 MiB.
 static void start(void)
 {
-    start_empty();
-    *elf32() = (struct elf32_ehdr){.e_ident = {0x7f, 'E', 'L', 'F', 1, 1, 1},
-                                   .e_type = 2,
-                                   .e_machine = 3,
-                                   .e_entry = 0xc0200010,
-                                   .e_phoff = sizeof(struct elf32_ehdr),
-                                   .e_phentsize = sizeof(struct elf32_phdr),
-                                   .e_phnum = 2};
-    segment()[0] = (struct elf32_phdr){.p_type = 1,
-                                       .p_offset = CODE_OFFSET,
-                                       .p_vaddr = 0xc0200000,
-                                       .p_paddr = 2 * MIB,
-                                       .p_filesz = CODE_BYTES,
-                                       .p_memsz = CODE_BYTES + 5000};
-    segment()[1] = (struct elf32_phdr){.p_type = 4, .p_offset = ~0u, .p_filesz = ~0u}; // a note
+    start_elf32();
     header_set(3);
 }
 
@@ -103,10 +29,10 @@ static void start_kludge(void)
 {
     start_empty();
     header_set(1u << 16 | 3);
-    header()->header_addr = MIB + HEADER_OFFSET - 16;
-    header()->load_addr = MIB;
-    header()->load_end_addr = MIB + CODE_BYTES;
-    header()->bss_end_addr = MIB + 3 * PAGE_SIZE + 1;
+    header()->addresses.header_addr = MIB + HEADER_OFFSET - 16;
+    header()->addresses.load_addr = MIB;
+    header()->addresses.load_end_addr = MIB + CODE_BYTES;
+    header()->addresses.bss_end_addr = MIB + 3 * PAGE_SIZE + 1;
     header()->entry_addr = MIB + 64;
 }
 
@@ -135,14 +61,6 @@ static int load(void)
     int error = load_multiboot(&gm, &in, &out);
     CHECK_EQ(error != OK, why[0] != 0);
     return error;
-}
-
-static bool guest_has(gpa_t gpa, const void *bytes, u64 size)
-{
-    u8 *read = malloc(size);
-    bool same = guest_memory_read(&gm, gpa, read, size) == OK && memcmp(read, bytes, size) == 0;
-    free(read);
-    return same;
 }
 
 static struct multiboot_info info(void)
@@ -178,13 +96,17 @@ TEST(the_kernel_is_told_what_there_is)
     CHECK_EQ(i.mem_upper, 31 * KIB);
     CHECK(guest_has(i.cmdline, "\\k a=b c", 9));
     CHECK(guest_has(i.boot_loader_name, "Plinth", 7));
-    CHECK_EQ(i.mods_count, 1);
-    struct multiboot_module module;
-    CHECK_EQ(guest_memory_read(&gm, i.mods_addr, &module, sizeof(module)), OK);
-    CHECK_EQ(module.mod_start, 2 * MIB + 2 * PAGE_SIZE);
-    CHECK_EQ(module.mod_end - module.mod_start, sizeof(initrd));
-    CHECK(guest_has(module.mod_start, initrd, sizeof(initrd)));
-    CHECK(guest_has(module.string, "\\module", 8));
+    CHECK_EQ(i.mods_count, 2);
+    struct multiboot_module m[2];
+    CHECK_EQ(guest_memory_read(&gm, i.mods_addr, m, sizeof(m)), OK);
+    CHECK_EQ(m[0].mod_start, 2 * MIB + 2 * PAGE_SIZE);
+    CHECK_EQ(m[0].mod_end - m[0].mod_start, sizeof(module));
+    CHECK(guest_has(m[0].mod_start, module, sizeof(module)));
+    CHECK(guest_has(m[0].string, "\\module x y", 12));
+    CHECK_EQ(m[1].mod_start, m[0].mod_start + 2 * PAGE_SIZE);
+    CHECK_EQ(m[1].mod_end, m[1].mod_start + 1);
+    CHECK(guest_has(m[1].mod_start, module + 1, 1));
+    CHECK(guest_has(m[1].string, "\\second", 8));
     CHECK_EQ(i.mmap_length, in.e820_count * 24);
     struct multiboot_mmap_entry entry;
     CHECK_EQ(guest_memory_read(&gm, i.mmap_addr + 3 * 24, &entry, sizeof(entry)), OK);
@@ -197,13 +119,12 @@ TEST(the_kernel_is_told_what_there_is)
 TEST(no_module_and_an_empty_command_line)
 {
     start();
-    in.initrd = NULL;
-    in.initrd_size = 0;
+    in.module_count = 0;
     in.cmdline = "";
     CHECK_EQ(load(), OK);
     CHECK_EQ(info().flags & 1 << 3, 0);
     CHECK_EQ(info().mods_count, 0);
-    CHECK(guest_has(info().cmdline, "\\k ", 4));
+    CHECK(guest_has(info().cmdline, "\\k", 3));
 }
 
 TEST(addresses_in_the_header)
@@ -213,11 +134,12 @@ TEST(addresses_in_the_header)
     CHECK_EQ(out.rip, MIB + 64);
     CHECK(guest_has(MIB, image + 16, CODE_BYTES));
     CHECK(guest_has(MIB + CODE_BYTES, (u8[8]){0}, 8));
-    struct multiboot_module module;
-    CHECK_EQ(guest_memory_read(&gm, info().mods_addr, &module, sizeof(module)), OK);
-    CHECK_EQ(module.mod_start, MIB + 4 * PAGE_SIZE);
+    struct multiboot_module first;
+    CHECK_EQ(guest_memory_read(&gm, info().mods_addr, &first, sizeof(first)), OK);
+    CHECK_EQ(first.mod_start, MIB + 4 * PAGE_SIZE);
     start_kludge();
-    header()->load_end_addr = header()->bss_end_addr = 0; // all of the file, no bss
+    header()->addresses.load_end_addr = header()->addresses.bss_end_addr =
+        0; // all of the file, no bss
     CHECK_EQ(load(), OK);
     CHECK(guest_has(MIB, image + 16, sizeof(image) - 16));
 }
@@ -231,8 +153,8 @@ TEST(a_64_bit_elf_file_is_entered_in_32_bit_mode)
     CHECK(guest_has(4 * MIB, image + CODE_OFFSET, CODE_BYTES));
     start_elf64();
     in.kernel_size = sizeof(struct elf64_ehdr) - 1;
-    struct load_parts parts;
-    CHECK_EQ(elf_parts(&in, &parts), ERR_FORMAT);
+    struct load_plan plan = {.in = &in};
+    CHECK_EQ(elf_parts(&plan), ERR_FORMAT);
 }
 
 static void refused(int error, const char *part, void (*again)(void))
@@ -258,37 +180,37 @@ TEST(each_wrong_header_is_refused)
     memmove(image + 8192 - 8, header(), 12);
     header()->magic = 0;
     refused(ERR_FORMAT, "no header", start);
-    in.initrd_size = 31 * MIB;
-    refused(ERR_RANGE, "initrd \\module: 32505856 bytes do not fit from 0x202000 to 0x2000000",
+    in.modules[0].size = 31 * MIB;
+    refused(ERR_RANGE, "module \\module: 32505856 bytes do not fit from 0x202000 to 0x2000000",
             start);
-    in.initrd_size = ~0ull;
+    in.modules[0].size = ~0ull;
     refused(ERR_RANGE, "raise 'memory'", start);
 }
 
 TEST(each_wrong_address_is_refused)
 {
     start_kludge();
-    header()->load_addr = header()->header_addr + 1;
+    header()->addresses.load_addr = header()->addresses.header_addr + 1;
     refused(ERR_FORMAT, "malformed: header_addr 0x1000f0, load_addr 0x1000f1", start_kludge);
-    header()->load_addr -= 17;
+    header()->addresses.load_addr -= 17;
     refused(ERR_FORMAT, "header at 0x100", start_kludge);
-    header()->header_addr = HEADER_OFFSET;
-    header()->load_addr = 0;
+    header()->addresses.header_addr = HEADER_OFFSET;
+    header()->addresses.load_addr = 0;
     refused(ERR_FORMAT, "truncated", start_kludge);
-    header()->load_end_addr = MIB - 1;
+    header()->addresses.load_end_addr = MIB - 1;
     refused(ERR_FORMAT, "truncated", start_kludge);
-    header()->load_end_addr = MIB + sizeof(image);
+    header()->addresses.load_end_addr = MIB + sizeof(image);
     refused(ERR_FORMAT, "truncated: wants 32768 bytes at 0x10 of the file, which has 32768",
             start_kludge);
-    header()->bss_end_addr = MIB + 1;
+    header()->addresses.bss_end_addr = MIB + 1;
     refused(ERR_FORMAT, "malformed: 1000 bytes for 1 bytes of memory", start_kludge);
-    header()->bss_end_addr = 33 * MIB;
+    header()->addresses.bss_end_addr = 33 * MIB;
     refused(ERR_RANGE, "wants 0x2000000 bytes at 0x100000; there is memory from 0x100000",
             start_kludge);
-    header()->bss_end_addr = MIB - 1;
+    header()->addresses.bss_end_addr = MIB - 1;
     refused(ERR_RANGE, "wants 0xffffffffffffffff bytes", start_kludge);
     header()->entry_addr = MIB - 1;
-    refused(ERR_FORMAT, "entry_addr 0xfffff is not in it", start_kludge);
+    refused(ERR_FORMAT, "the entry 0xfffff is not in what is loaded", start_kludge);
     in.kernel_size = HEADER_OFFSET + 20;
     refused(ERR_FORMAT, "the multiboot header is cut off", start_kludge);
 }
