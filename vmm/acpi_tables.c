@@ -24,6 +24,7 @@ assert_static(ACPI_PCI_BASE + (ACPI_PCI_SIZE - 1) == ACPI_PCI_LAST);
 #define TABLE_ALIGN      16
 #define FACS_ALIGN       64
 #define RSDP_REVISION    2
+#define RSDT_REVISION    1
 #define XSDT_REVISION    1
 #define MADT_REVISION    4
 #define SSDT_REVISION    2
@@ -52,6 +53,11 @@ struct acpi_rsdp {
     u64 xsdt;
     u8 extended_checksum;
     u8 reserved[3];
+} PACKED;
+
+struct acpi_rsdt {
+    struct acpi_header header;
+    u32 tables[ACPI_TABLES_MAX];
 } PACKED;
 
 struct acpi_xsdt {
@@ -337,6 +343,14 @@ static void build_xsdt(struct builder *b)
         link(b, at + (u32)offsetof(struct acpi_xsdt, tables[i]), sizeof(u64));
 }
 
+static void rsdp_finish(struct builder *b, struct acpi_rsdp *rsdp)
+{
+    rsdp->checksum = rsdp->extended_checksum = 0;
+    rsdp->checksum = checksum(rsdp, ACPI_RSDP_V1_SIZE);
+    rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
+    memcpy(b->out->rsdp, rsdp, sizeof(*rsdp));
+}
+
 static void build_rsdp(struct builder *b)
 {
     struct acpi_rsdp rsdp = {
@@ -346,9 +360,25 @@ static void build_rsdp(struct builder *b)
     };
     memcpy(rsdp.signature, "RSD PTR ", sizeof(rsdp.signature));
     memcpy(rsdp.oem_id, OEM_ID, sizeof(rsdp.oem_id));
-    rsdp.checksum = checksum(&rsdp, ACPI_RSDP_V1_SIZE);
-    rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
-    memcpy(b->out->rsdp, &rsdp, sizeof(rsdp));
+    rsdp_finish(b, &rsdp);
+}
+
+// The XSDT's list for who knows ACPI 1.0 only, such as kvm-unit-tests. Firmware makes its own.
+static void add_rsdt(struct acpi_tables *t, gpa_t base)
+{
+    struct builder b = {.out = t, .base = base};
+    struct acpi_rsdp rsdp;
+    struct acpi_xsdt xsdt;
+    memcpy(&rsdp, t->rsdp, sizeof(rsdp));
+    memcpy(&xsdt, t->bytes + t->xsdt, sizeof(xsdt));
+    unsigned count =
+        (unsigned)((xsdt.header.length - offsetof(struct acpi_xsdt, tables)) / sizeof(u64));
+    size_t length = offsetof(struct acpi_rsdt, tables) + count * sizeof(u32);
+    struct acpi_rsdt rsdt = {.header = table_header("RSDT", RSDT_REVISION, length)};
+    for (unsigned i = 0; i < count; i++)
+        rsdt.tables[i] = (u32)xsdt.tables[i];
+    rsdp.rsdt = (u32)base + place_table(&b, &rsdt.header);
+    rsdp_finish(&b, &rsdp);
 }
 
 int acpi_tables_make(struct acpi_tables *t, unsigned cpus, bool hpet, gpa_t base)
@@ -376,6 +406,8 @@ int acpi_tables_build(struct guest_memory *gm, unsigned cpus, bool hpet, gpa_t *
     if (!t)
         return ERR_NO_MEMORY;
     int error = acpi_tables_make(t, cpus, hpet, base);
+    if (error == OK)
+        add_rsdt(t, base);
     if (error == OK)
         error = guest_memory_write(gm, LAYOUT_RSDP, t->rsdp, sizeof(t->rsdp));
     if (error == OK)

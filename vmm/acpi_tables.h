@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The ACPI tables that a guest finds: RSDP, XSDT, FADT, FACS, DSDT, MADT, MCFG, an SSDT with the
-// processors, and HPET if there is one.
+// The ACPI tables that a guest finds: RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT, MCFG, an SSDT with
+// the processors, and HPET if there is one.
 #pragma once
 
 #include "mm/guest_memory.h"

@@ -163,9 +163,10 @@ int guest_boot(struct vm *vm, char *why)
     const struct loader *loader = loader_choose(&in, c->boot);
     if (!loader)
         return ERR_FORMAT;
-    format_text(why, CONFIG_ERROR_MAX, "VM %s: no memory for the ACPI tables", c->name);
-    int error =
-        acpi_tables_build(&vm->memory, vm->vcpu_count, vm->config.devices & CONFIG_HPET, &in.rsdp);
+    format_text(why, CONFIG_ERROR_MAX, "VM %s: no memory for the firmware's tables", c->name);
+    int error = bios_data_write(&vm->memory);
+    if (error == OK)
+        error = acpi_tables_build(&vm->memory, vm->vcpu_count, c->devices & CONFIG_HPET, &in.rsdp);
     if (error == OK)
         error = loader->load(&vm->memory, &in, &entry);
     if (error == OK)

@@ -25,6 +25,26 @@ int guest_image_loaded(const struct guest_image *image, int error)
     return guest_image_refuse(image, ERR_NO_MEMORY, "the host ran out of memory while loading it");
 }
 
+#define BIOS_DATA_AREA 0x400ull
+#define COM1           0x3f8
+
+struct bios_data_area {
+    u16 com_ports[4], lpt_ports[3], ebda_segment, equipment;
+    u8 post_status;
+    u16 base_memory; // KiB
+} PACKED;
+assert_static(offsetof(struct bios_data_area, ebda_segment) == 0x0e);
+assert_static(offsetof(struct bios_data_area, base_memory) == 0x13);
+
+int bios_data_write(struct guest_memory *gm)
+{
+    static const struct bios_data_area data = {
+        .com_ports = {COM1}, .ebda_segment = LAYOUT_EBDA >> 4, .base_memory = LAYOUT_EBDA / KIB};
+    static const u8 ebda_size = (LAYOUT_LOW_SIZE - LAYOUT_EBDA) / KIB;
+    int error = guest_memory_write(gm, BIOS_DATA_AREA, &data, sizeof(data));
+    return error == OK ? guest_memory_write(gm, LAYOUT_EBDA, &ebda_size, 1) : error;
+}
+
 // Flat segments.
 #define DESCRIPTOR_CODE_32 0x00cf9b000000ffffull
 #define DESCRIPTOR_CODE_64 0x00af9b000000ffffull

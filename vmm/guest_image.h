@@ -60,5 +60,8 @@ PRINTF(3, 4)
 int guest_image_refuse(const struct guest_image *image, int error, const char *format, ...);
 // Writing guest memory ended with this error: OK, or ERR_NO_MEMORY with a line in image->why.
 int guest_image_loaded(const struct guest_image *image, int error);
+// What a PC's firmware leaves in low memory for whoever looks there: the BIOS data area's base
+// memory and first serial port, and an EBDA, which is empty.
+MUST_CHECK int bios_data_write(struct guest_memory *gm);
 // The GDT and page tables that an entry in this mode wants.
 MUST_CHECK int boot_tables_write(struct guest_memory *gm, enum guest_mode mode);

@@ -75,6 +75,21 @@ static const struct acpi_header *find(const char *signature)
     return at(LAYOUT_RSDP);
 }
 
+TEST(the_rsdt_lists_the_same_tables)
+{
+    CHECK_EQ(build(1), OK);
+    const struct acpi_rsdp *rsdp = at(LAYOUT_RSDP);
+    const struct acpi_rsdt *rsdt = at(rsdp->rsdt);
+    const struct acpi_xsdt *xsdt = at(rsdp->xsdt);
+    CHECK(memcmp(rsdt->header.signature, "RSDT", 4) == 0);
+    CHECK_EQ(sum(rsdt, rsdt->header.length), 0);
+    unsigned count = (rsdt->header.length - 36) / 4;
+    CHECK_EQ(count, (xsdt->header.length - 36) / 8);
+    CHECK(count >= 4);
+    for (unsigned i = 0; i < count; i++)
+        CHECK_EQ(rsdt->tables[i], xsdt->tables[i]);
+}
+
 TEST(fadt_points_to_facs_and_dsdt)
 {
     CHECK_EQ(build(1), OK);

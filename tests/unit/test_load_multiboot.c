@@ -294,6 +294,18 @@ TEST(random_kernels_do_no_harm)
     }
 }
 
+// --- what firmware leaves ---
+
+TEST(low_memory_says_where_it_ends)
+{
+    start();
+    CHECK_EQ(bios_data_write(&gm), OK);
+    CHECK(guest_has(0x400, (u16[]){0x3f8}, 2));
+    CHECK(guest_has(0x40e, (u16[]){0x9fc0}, 2)); // the EBDA's segment
+    CHECK(guest_has(0x413, (u16[]){639}, 2));    // KiB below it
+    CHECK(guest_has(0x9fc00, (u8[]){1}, 1));     // its size
+}
+
 // --- flat images ---
 
 static int flat(u64 load_address, enum guest_mode mode)
