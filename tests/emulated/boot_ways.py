@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Guests that are not Linux: a multiboot kernel that uses the devices of test programs, and flat images in each mode."""
+"""Guests that are not Linux: a multiboot kernel that uses the devices of test programs, the smallest kernels of the
+other kinds, and flat images in each mode."""
 
 import re
 
@@ -16,6 +17,16 @@ boot    = multiboot
 devices = debug-exit, debugcon, testdev, fwcfg
 [vm elf]
 kernel  = \\guests\\elf
+memory  = 16M
+devices = debug-exit
+[vm mb2]
+kernel  = \\guests\\mb2
+memory  = 16M
+devices = debug-exit
+[vm pvh]
+kernel  = \\guests\\pvh
+module  = \\guests\\flat first
+module  = \\guests\\module second one
 memory  = 16M
 devices = debug-exit
 [vm notmb]
@@ -52,18 +63,40 @@ FLAT = bytes((0x8c, 0xc8, 0xe6, 0xf4, 0xf4))
 MODES = (("real", 0), ("protected", 16), ("long", 16))
 
 
+def words(*values):
+    return b"".join((v & 0xffffffff).to_bytes(4, "little") for v in values)
+
+
+def elf_file(entry, code, note=b""):
+    """An ELF file linked at 3 GiB, loaded at 2 MiB; its second segment is the note."""
+    start = 52 + 2 * 32
+    header = b"\x7fELF" + bytes((1, 1, 1)) + bytes(9) + words(2 | 3 << 16, 1, entry, 52, 0, 0)
+    header += words(52 | 32 << 16, 2, 0)
+    header += words(1, start, 0xc0200000, 0x200000, len(code), 0x2000, 5, 4)
+    return header + words(4, start + len(code), 0, 0, len(note), len(note), 4, 4) + code + note
+
+
 def elf_kernel():
-    """An ELF file linked at 3 GiB, loaded at 2 MiB: mov al, 0x2a; out 0xf4, al; hlt behind a multiboot header."""
-    def words(*values):
-        return b"".join((v & 0xffffffff).to_bytes(4, "little") for v in values)
-    code = words(0x1badb002, 0, -0x1badb002) + bytes((0xb0, 0x2a, 0xe6, 0xf4, 0xf4))
-    header = b"\x7fELF" + bytes((1, 1, 1)) + bytes(9) + words(2 | 3 << 16, 1, 0xc020000c, 52, 0, 0)
-    header += words(52 | 32 << 16, 1, 0)
-    return header + words(1, 84, 0xc0200000, 0x200000, len(code), 0x2000, 5, 4) + code
+    """mov al, 0x2a; out 0xf4, al; hlt behind a multiboot header."""
+    return elf_file(0xc020000c, words(0x1badb002, 0, -0x1badb002) + bytes((0xb0, 0x2a, 0xe6, 0xf4, 0xf4)))
+
+
+def multiboot2_kernel():
+    """All of the file at 2 MiB; an end tag; out 0xf4, al; hlt: the code is the magic number's lowest byte."""
+    header = words(0xe85250d6, 0, 64, -0xe85250d6 - 64)
+    header += words(2, 24, 0x200000, -1, 0, 0) + words(3, 12, 0x200040, 0) + words(0, 8)
+    return header + bytes((0xe6, 0xf4, 0xf4))
+
+
+def pvh_kernel():
+    """mov eax, [ebx + 16]; mov eax, [eax + 32]; mov al, [eax]; out 0xf4, al; hlt: the second module's first byte."""
+    code = bytes((0x8b, 0x43, 0x10, 0x8b, 0x40, 0x20, 0x8a, 0x00, 0xe6, 0xf4, 0xf4, 0x90))
+    return elf_file(0xc0200000, code, words(4, 4, 18) + b"Xen\0" + words(0x200000))
 
 
 FILES = {"guests/devices": "build/guests/devices.bin", "guests/module": lambda: b"module content",
-         "guests/flat": lambda: FLAT, "guests/elf": elf_kernel}
+         "guests/flat": lambda: FLAT, "guests/elf": elf_kernel, "guests/mb2": multiboot2_kernel,
+         "guests/pvh": pvh_kernel}
 
 
 def check_exit(run, name, code):
@@ -86,6 +119,8 @@ def boot_ways(run):
     info = run.command("info devices")
     run.check("info shows the exit code", "debug exit, code 43" in info, info)
     check_exit(run, "elf", 0x2a << 1 | 1)
+    check_exit(run, "mb2", 0x89 << 1 | 1)
+    check_exit(run, "pvh", ord("m") << 1 | 1)
     for name, selector in MODES:
         check_exit(run, name, selector << 1 | 1)
     text = run.command("start notmb")
