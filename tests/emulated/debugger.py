@@ -4,14 +4,17 @@
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import threading
+import time
 
 from emulator import EmulatorError, Machine
 from scenario import BUILD, LINUX_FILES, Image, scenario
 
 GDB_SECONDS = 120
+INTERRUPT_SECONDS = 5
 LINUX_SECONDS = 400
 GUEST_OK = r"guest: ok"
 
@@ -58,19 +61,25 @@ class Line:
         self.server.close()
 
 
-def gdb(line, commands, program=None, timeout=GDB_SECONDS):
-    """Runs GDB with these commands once it is connected; returns what it printed."""
+def gdb(line, commands, program=None, interrupt=False):
+    """Runs GDB with these commands once it is connected; returns what it printed. interrupt: with one Ctrl-C."""
     script = ["set confirm off", "set pagination off", "set remotetimeout 30", "set width 0",
               f"target remote 127.0.0.1:{line.port}", *commands]
     command = ["gdb", "-nx", "-batch"] + [word for c in script for word in ("-ex", c)]
     if program:
         command.append(os.path.join(BUILD, program))
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=timeout, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise EmulatorError(f"gdb did not end within {timeout} s: {error.stdout}") from error
-    return done.stdout.decode("latin-1")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        text = b""
+        try:
+            if interrupt:
+                text = run.stdout.readline()  # it is connected
+                time.sleep(INTERRUPT_SECONDS)
+                run.send_signal(signal.SIGINT)
+            text += run.communicate(timeout=GDB_SECONDS)[0]
+        except subprocess.TimeoutExpired as error:
+            run.kill()
+            raise EmulatorError(f"gdb did not end within {GDB_SECONDS} s: {error.stdout}") from error
+    return text.decode("latin-1")
 
 
 def symbols(program):
@@ -80,8 +89,13 @@ def symbols(program):
 
 
 GUESTS = ("debug", "exceptions")
-INI = "\n" + "".join(f"[vm {name}]\nkernel = \\guests\\{name}\nmemory = 16M\n" for name in GUESTS) + "gdb = wait\n"
-FILES = {f"guests/{name}": f"build/guests/{name}.bin" for name in GUESTS}
+INI = "\n" + "".join(f"[vm {name}]\nkernel = \\guests\\{name}\nmemory = 16M\n" for name in GUESTS) + "gdb = wait\n" + \
+    "[vm spin]\nkernel = \\guests\\hostile\nmemory = 16M\ncmdline = spin\n" + \
+    "[vm real]\nkernel = \\guests\\real\nmemory = 16M\nboot = flat\n"
+# MOV AX, 1234h; PUSHF; POP BX; JMP 0700h:0C10h, where CPUID and JMP to itself are.
+REAL = bytes.fromhex("b83412 9c 5b ea100c0007").ljust(16, b"\x90") + bytes.fromhex("0fa2 ebfe")
+REAL_STEPS = (0x7c00, 0x7c03, 0x7c04, 0x7c05, 0x7c10, 0x7c12, 0x7c12)
+FILES = {f"guests/{name}": f"build/guests/{name}.bin" for name in (*GUESTS, "hostile")} | {"guests/real": lambda: REAL}
 # Where single steps from the label step_cpuid must lead, whatever the instructions do to the trap flag.
 STEPS = ("step_cpuid", "step_in", None, "step_popf", "step_int3", "stub_3")
 
@@ -123,6 +137,20 @@ def check_end(run, line, name):
     run.check(f"{name} saw nothing of the debugger", GUEST_OK in log, log)
 
 
+def check_real_mode(run, line):
+    text = gdb(line, [PRINT_PC, *["stepi", PRINT_PC] * (len(REAL_STEPS) - 1), r'printf "bx %#x\n", $rbx & 0x100',
+                      "kill"])
+    run.check("in real mode the PC is linear, and steps go over a far jump and CPUID",
+              places(text) == list(REAL_STEPS), text)
+    run.check("PUSHF shows no trap flag in real mode", "bx 0\n" in text, text)
+
+
+def check_interrupt(run, line):
+    """A guest that never exits by itself, and has its interrupts off."""
+    text = gdb(line, ["continue", PRINT_PC, "detach"], interrupt=True)
+    run.check("Ctrl-C stops a spinning guest", "SIGINT" in text and len(places(text)) == 1, text)
+
+
 @scenario("gdb", Machine("", emulator="bochs", model="tigerlake", cpus=2, second_serial=True), Image(INI, FILES))
 def gdb_guests(run):
     at = symbols("guests/debug.elf")
@@ -145,6 +173,16 @@ def gdb_guests(run):
         run.settle()
         check_end(run, line, "exceptions")
         run.settle()
+        run.command("gdb real")
+        run.command("start real")
+        check_real_mode(run, line)
+        run.settle()
+        run.check("kill ends the VM", re.search(r"real\s+stopped", run.command("list")))
+        run.command("start spin")
+        run.command("gdb spin")
+        check_interrupt(run, line)
+        run.check("a VM goes on after detach", re.search(r"spin\s+running", run.command("list")))
+        run.command("gdb exceptions")
         run.check("a VM under GDB cannot be destroyed", "gdb off first" in run.command("destroy exceptions"))
         run.check("gdb off ends it", "gdb: off" in run.command("gdb off"))
 
