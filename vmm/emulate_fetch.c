@@ -100,15 +100,27 @@ static gva_t code_address(const struct emulation *e)
     return e->paging.code64 ? rip : (u32)(e->paging.code_base + rip);
 }
 
+// A user's program must not end the VM: it takes #UD. For a kernel there is no honest answer.
+static COLD enum exit_action give_up(struct emulation *e, const char *text)
+{
+    unsigned long long rip = e->exit->rip, gpa = e->exit->memory.gpa;
+    guest_paging_complete(&e->paging);
+    if (e->paging.user) {
+        vm_odd_access(e->vcpu->vm, "not emulated: %s at 0x%llx, on device address 0x%llx", text,
+                      rip, gpa);
+        return exit_fault(e->exit, VECTOR_UD);
+    }
+    vm_kill(e->vcpu->vm, "cannot emulate: %s at 0x%llx, on device address 0x%llx", text, rip, gpa);
+    return ACTION_STOP;
+}
+
 // The CPU would not have come as far as to the access: the code has changed since. But one of
 // AVX-512 may be what it saw.
 static enum exit_action undecodable(struct emulation *e, const union code *code)
 {
     if (!insn_is_evex(code->bytes, sizeof(*code)))
         return exit_fault(e->exit, VECTOR_UD);
-    vm_kill(e->vcpu->vm, "cannot emulate: an AVX-512 instruction at 0x%llx",
-            (unsigned long long)e->exit->rip);
-    return ACTION_STOP;
+    return give_up(e, "an AVX-512 instruction");
 }
 
 // The page after is looked at only if the instruction reaches into it.
@@ -181,10 +193,8 @@ enum exit_action emulation_cannot(struct emulation *e)
     char text[TEXT_MAX] = "?";
     struct guest_page_fault fault;
     guest_paging_complete(&e->paging);
-    unsigned long long rip = e->exit->rip;
     if (guest_read_virtual(&e->paging, code_address(e), code.bytes, e->insn->length, &fault))
-        insn_format(code.bytes, e->insn->length, e->paging.code_bits, rip, text, sizeof(text));
-    vm_kill(e->vcpu->vm, "cannot emulate: %s at 0x%llx, on device address 0x%llx", text, rip,
-            (unsigned long long)e->exit->memory.gpa);
-    return ACTION_STOP;
+        insn_format(code.bytes, e->insn->length, e->paging.code_bits, e->exit->rip, text,
+                    sizeof(text));
+    return give_up(e, text);
 }
