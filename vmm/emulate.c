@@ -287,21 +287,31 @@ static const instruction instructions[INSN_OP_COUNT] = {
 };
 
 // The CPU could not read a guest page table, because it is in no RAM: there, everything reads as
-// ones, which is a page fault with a reserved bit set. If the table has come back meanwhile, the
-// guest may try again.
+// ones, which is a page fault with a reserved bit set, or #GP where CR3 is loaded. If the table has
+// come back meanwhile, the guest may try again.
 static enum exit_action table_missing(struct vcpu *vcpu, struct vm_exit *exit)
 {
     gpa_t gpa;
     u32 error;
-    if (!exit->memory.gva_valid) {
-        vm_kill(vcpu->vm, "a page table is at 0x%llx, where there is no memory",
-                (unsigned long long)exit->memory.gpa);
-        return ACTION_STOP;
-    }
+    if (!exit->memory.gva_valid) // PDPTEs
+        return exit_fault_error(exit, VECTOR_GP, 0);
     if (guest_walk(vcpu, exit->memory.gva, exit->memory.access, &gpa, &error))
         return ACTION_RETRY;
     emulation_page_fault(exit, exit->memory.gva, error);
     return ACTION_FAULT;
+}
+
+// There, all ones are read, which is no instruction. A kernel that got there is stopped instead, so
+// that one sees from where.
+static COLD enum exit_action jumped_away(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    struct guest_paging p;
+    guest_paging_read(vcpu, &p);
+    if (p.user)
+        return exit_fault(exit, VECTOR_UD);
+    vm_kill(vcpu->vm, "the guest jumped to 0x%llx, where there is no memory (physical 0x%llx)",
+            (unsigned long long)exit->rip, (unsigned long long)exit->memory.gpa);
+    return ACTION_STOP;
 }
 
 enum exit_action emulate_mmio(struct vcpu *vcpu, struct vm_exit *exit)
@@ -310,11 +320,8 @@ enum exit_action emulate_mmio(struct vcpu *vcpu, struct vm_exit *exit)
     enum exit_action action;
     if (unlikely(exit->memory.walk))
         return table_missing(vcpu, exit);
-    if (unlikely(exit->memory.access & PAGE_EXECUTE)) {
-        vm_kill(vcpu->vm, "the guest jumped to 0x%llx, where there is no memory (physical 0x%llx)",
-                (unsigned long long)exit->rip, (unsigned long long)exit->memory.gpa);
-        return ACTION_STOP;
-    }
+    if (unlikely(exit->memory.access & PAGE_EXECUTE))
+        return jumped_away(vcpu, exit);
     if (unlikely(!emulation_begin(&e, vcpu, exit, &action)))
         return action;
     instruction run = instructions[e.insn->op];

@@ -76,6 +76,12 @@ void vm_kill(struct vm *m, const char *format, ...)
     va_end(arguments);
 }
 
+void vm_odd_access(struct vm *m, const char *format, ...)
+{
+    (void)m;
+    (void)format;
+}
+
 u64 vcpu_gpr_read(struct vcpu *v, unsigned gpr)
 {
     return gpr == GPR_RSP ? regs[REG_RSP] : v->gpr[gpr];

@@ -759,6 +759,24 @@ TEST(what_cannot_be_emulated_stops_the_vm)
     CHECK_EQ(EMULATE("\x0f\xff\xff", DEVICE, R), ACTION_STOP);
 }
 
+TEST(a_user_takes_ud_for_what_cannot_be_emulated)
+{
+    fake_guest_reset();
+    killed[0] = '\0';
+    segments[SEG_CS].selector |= 3;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\x0f\x58\x07", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_UD);
+    CHECK_EQ(EMULATE("\x0f\xff\xff", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_UD);
+    ex = (struct vm_exit){.kind = EXIT_MEMORY, .rip = DEVICE};
+    ex.memory.gpa = DEVICE;
+    ex.memory.access = PAGE_EXECUTE;
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_UD);
+    CHECK_STR(killed, "");
+}
+
 TEST(shifts_as_the_cpu_does_them)
 {
     const u64 defined = RFLAGS_CF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_PF;
@@ -1018,8 +1036,9 @@ TEST(page_tables_in_a_hole)
     ex.memory.access = R;
     CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
     CHECK_EQ(ex.fault.error, PF_PRESENT | PF_RESERVED);
-    ex.memory.gva_valid = false;
-    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_STOP);
+    ex.memory.gva_valid = false; // MOV to CR3 with PAE paging
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_GP);
 }
 
 TEST(strings_on_ports)

@@ -108,8 +108,8 @@ TEST(ept_violation)
     decode(VMX_EXIT_EPT_VIOLATION);
     CHECK(exited.memory.walk);
     fake_fields[VMCS_EXIT_QUALIFICATION] = EPT_VIOLATION_READ;
-    decode(VMX_EXIT_EPT_VIOLATION);
-    CHECK(!exited.memory.walk);
+    decode(VMX_EXIT_EPT_VIOLATION); // PDPTEs
+    CHECK(exited.memory.walk);
     CHECK(!exited.memory.gva_valid);
 }
 

@@ -170,7 +170,8 @@ static void decode_ept_violation(struct vcpu *vcpu, struct vm_exit *exit)
     exit->memory.gpa = vmread(VMCS_GUEST_PHYSICAL_ADDRESS);
     exit->memory.gva_valid = q & EPT_VIOLATION_GVA_VALID;
     exit->memory.gva = exit->memory.gva_valid ? vmread(VMCS_GUEST_LINEAR_ADDRESS) : 0;
-    exit->memory.walk = exit->memory.gva_valid && !(q & EPT_VIOLATION_FINAL);
+    // Without a linear address it is MOV CR that loads PDPTEs.
+    exit->memory.walk = !exit->memory.gva_valid || !(q & EPT_VIOLATION_FINAL);
     exit->memory.access = (unsigned)(q & EPT_VIOLATION_ACCESS);
     exit->memory.allowed =
         (unsigned)bits_get(q, EPT_VIOLATION_ALLOWED_SHIFT, EPT_VIOLATION_ALLOWED_WIDTH);
