@@ -4,6 +4,7 @@
 #include "vmm/commands.h"
 #include "vmm/console.h"
 #include "vmm/gdb.h"
+#include "vmm/storage.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -103,6 +104,17 @@ static void info_running(struct vm *vm)
     }
 }
 
+// Disks that were opened: from the first start on.
+static void info_disks(const struct vm *vm)
+{
+    const struct config_file *file;
+    u64 size, written;
+    for (unsigned i = 0; storage_describe(vm, i, &file, &size, &written); i++)
+        if (size)
+            host_print("disk      %s: %llu MiB, %llu KiB written\n", file->name, mebibytes(size),
+                       (unsigned long long)(written / KIB));
+}
+
 static void info_vm(struct vm *vm)
 {
     host_print("VM        %s: %s, started %llu times\n", vm->config.name, vm_status(vm),
@@ -110,6 +122,7 @@ static void info_vm(struct vm *vm)
     if (vm->why[0])
         host_print("reason    %s\n", vm->why);
     info_config(vm);
+    info_disks(vm);
     if (is_running(vm))
         info_running(vm);
     host_print("odd       %llu accesses to what is not there\n",

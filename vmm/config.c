@@ -312,6 +312,8 @@ static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 
 #define FIELD(type, member) offsetof(type, member), sizeof(((type *)0)->member)
+#define FILE_FIELD(member)                                                                         \
+    FIELD(struct config_vm, member.name), offsetof(struct config_vm, member.line), NULL
 
 static const struct key vm_keys[] = {
     {"engine", set_choice_name, FIELD(struct config_vm, engine), 0, engine_names},
@@ -330,6 +332,9 @@ static const struct key vm_keys[] = {
     {"nvram", set_file, FIELD(struct config_vm, nvram), offsetof(struct config_vm, nvram_line),
      NULL},
     {"module", set_module, FIELD(struct config_vm, modules), 0, NULL},
+    {"disk", set_file, FILE_FIELD(disk[0])},
+    {"disk2", set_file, FILE_FIELD(disk[1])},
+    {"cdrom", set_file, FILE_FIELD(cdrom)},
     {"cmdline", set_text, FIELD(struct config_vm, cmdline), 0, NULL},
     {"autostart", set_flag, FIELD(struct config_vm, autostart), 0, flag_names},
     {"devices", set_list, FIELD(struct config_vm, devices), 0, device_names},

@@ -15,6 +15,7 @@
 #define CONFIG_CPUS_MAX             64
 #define CONFIG_MODULES_MAX          (GUEST_MODULES_MAX - 1) // and the initrd
 #define CONFIG_MODULE_ARGUMENTS_MAX 256
+#define CONFIG_DISKS_MAX            2
 
 // auto: by what is in the kernel's file, tried in this order.
 enum guest_boot_kind {
@@ -44,6 +45,11 @@ struct config_module {
     unsigned line;
 };
 
+struct config_file {
+    char name[BOOT_NAME_MAX]; // empty: none
+    unsigned line;
+};
+
 struct config_vm {
     char name[CONFIG_NAME_MAX];
     unsigned line;  // of its section header
@@ -66,6 +72,7 @@ struct config_vm {
     unsigned initrd_line;
     struct config_module modules[CONFIG_MODULES_MAX];
     unsigned module_count;
+    struct config_file disk[CONFIG_DISKS_MAX], cdrom;
     char cmdline[CONFIG_CMDLINE_MAX];
     enum guest_boot_kind boot;
     u64 load;             // of a flat image: its address,

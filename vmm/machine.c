@@ -20,6 +20,7 @@
 #include "vmm/fw_config.h"
 #include "vmm/layout.h"
 #include "vmm/lib/error.h"
+#include "vmm/storage.h"
 #include "vmm/test_devices.h"
 #include "vmm/vm.h"
 
@@ -36,6 +37,7 @@ enum isa_irq {
 // Intel Q35 host bridge and ICH9 LPC bridge.
 #define HOST_BRIDGE_DEVFN PCI_DEVFN(0, 0)
 #define LPC_BRIDGE_DEVFN  PCI_DEVFN(0x1f, 0)
+#define STORAGE_DEVFN     PCI_DEVFN(0x1f, 2)
 #define PCIEXBAR          0x60 // host bridge: where ECAM is
 #define PCIEXBAR_ENABLE   1u   // for 256 buses
 #define PAM0              0x90 // host bridge: what is under C0000 to FFFFF
@@ -64,6 +66,7 @@ struct machine {
     struct system_ports system_ports;
     struct pci_host pci;
     struct pci_function host_bridge, lpc_bridge;
+    struct storage *storage;           // null: no disk
     struct test_devices *test_devices; // null: none
     struct fw_config *fw_config;       // null: none
     u32 lines;                         // bit n: line n is up
@@ -227,6 +230,8 @@ int machine_create(struct vm *vm)
     machine_init(m, vm);
     int error = machine_map(m, vm);
     if (error == OK)
+        error = storage_create(vm, &m->pci, STORAGE_DEVFN, &m->storage);
+    if (error == OK)
         error = test_devices_create(vm, (struct irq_line){machine_irq, m, 0}, &m->test_devices);
     if (error == OK)
         error = firmware_map(vm);
@@ -235,6 +240,7 @@ int machine_create(struct vm *vm)
     if (error != OK) {
         test_devices_destroy(m->test_devices);
         fw_config_destroy(m->fw_config);
+        storage_destroy(m->storage);
         heap_free(m); // the buses may hold its devices: the caller destroys them
         return error;
     }
@@ -256,6 +262,7 @@ void machine_destroy(struct vm *vm)
     if (m) {
         test_devices_destroy(m->test_devices);
         fw_config_destroy(m->fw_config);
+        storage_destroy(m->storage);
     }
     heap_free(m);
 }

@@ -14,6 +14,7 @@
 #include "vmm/msr.h"
 #include "vmm/report.h"
 #include "vmm/run.h"
+#include "vmm/storage.h"
 #include "vmm/thread.h"
 #include "vmm/vcpu.h"
 #include "vmm/lib/error.h"
@@ -67,6 +68,7 @@ static void vm_free(struct vm *vm)
     for (unsigned i = 0; vm->vcpus && i < vm->vcpu_count; i++)
         heap_free(vm->vcpus[i].trace);
     heap_free(vm->vcpus);
+    storage_close(vm);
     if (vm->console)
         console_destroy(vm->console);
     heap_free(vm->console);
@@ -372,6 +374,8 @@ int vm_start(struct vm *vm, char *why)
         error = pins_check(vm, why);
     if (error == OK)
         error = firmware_prepare(vm, why);
+    if (error == OK)
+        error = storage_open(vm, why);
     if (error != OK)
         return error;
     vm->state = VM_STARTING;

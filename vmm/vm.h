@@ -16,6 +16,7 @@
 struct thread;
 struct machine;
 struct firmware;
+struct disks;
 struct cpuid_table;
 
 enum gpr {
@@ -109,6 +110,7 @@ struct vm {
     struct apic_bus apics;
     struct machine *machine;   // its chips: vmm/machine.c
     struct firmware *firmware; // null: none, or not started yet
+    struct disks *disks;       // what is on its disks, kept while it is stopped: vmm/storage.c
     struct vcpu *vcpus;
     unsigned vcpu_count, vcpus_running; // running: not yet out of the guest for good
     unsigned threads;                   // vCPU threads that have not ended

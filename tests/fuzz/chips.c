@@ -3,6 +3,7 @@
 // time passes in steps of any size, keys are typed, and two CPUs take their interrupts.
 #include "tests/fuzz/fuzz.h"
 #include "vmm/machine.c"
+#include "vmm/storage.c"
 #include "vmm/test_devices.c"
 #include "vmm/acpi_loader.c"
 #include "vmm/fw_config.c"
@@ -13,6 +14,8 @@
 #define MSR_X2APIC    0x800u
 #define MSR_DEADLINE  0x6e0u
 #define MSR_BASE      0x1bu
+#define RAM_SIZE      0x10000u
+#define DISK_SIZE     0x10000u
 #define VECTOR_MIN    16
 #define VECTOR_MAX    255
 
@@ -20,6 +23,8 @@ static struct vm vm;
 static struct console console;
 static struct lapic lapics[CPUS];
 static u64 now;
+static u8 ram[RAM_SIZE];
+static u8 disk[DISK_SIZE];
 
 void *heap_alloc(size_t size)
 {
@@ -29,6 +34,28 @@ void *heap_alloc(size_t size)
 void heap_free(void *object)
 {
     free(object);
+}
+
+// The guest's memory is small, and repeats up to 4 GiB.
+void *guest_memory_hva(struct guest_memory *gm, gpa_t gpa, u64 *length)
+{
+    CHECK(gm == &vm.memory && *length);
+    u64 rest = PAGE_SIZE - gpa % PAGE_SIZE;
+    *length = MIN(*length, rest);
+    return gpa < 4 * GIB ? ram + gpa % RAM_SIZE : NULL;
+}
+
+const void *boot_file_bytes(const char *what UNUSED, const char *name UNUSED, unsigned line UNUSED,
+                            u64 *size, char *why UNUSED)
+{
+    *size = DISK_SIZE;
+    return disk;
+}
+
+int format_text(char *buffer, size_t size, const char *format UNUSED, ...)
+{
+    memset(buffer, 0, size);
+    return 0;
 }
 
 u64 rtc_wall_clock_ns(void)
@@ -48,13 +75,6 @@ int acpi_tables_make(struct acpi_tables *t, unsigned cpus UNUSED, bool hpet UNUS
 {
     t->size = sizeof(t->bytes);
     return OK;
-}
-
-void *guest_memory_hva(struct guest_memory *gm UNUSED, gpa_t gpa, u64 *length)
-{
-    static u8 page[PAGE_SIZE];
-    *length = MIN(*length, PAGE_SIZE - gpa % PAGE_SIZE);
-    return gpa < 16 * PAGE_SIZE ? page + gpa % PAGE_SIZE : NULL;
 }
 
 int firmware_map(struct vm *of UNUSED)
@@ -118,12 +138,17 @@ static void start(void)
         lapic_reset(&lapics[i]);
     }
     lapic_virtual_wire(&lapics[0]);
+    char why[CONFIG_ERROR_MAX];
+    vm.config.disk[0].name[0] = vm.config.cdrom.name[0] = '\\';
+    memset(ram, 0, sizeof(ram));
+    CHECK_EQ(storage_open(&vm, why), OK);
     CHECK_EQ(machine_create(&vm), OK);
 }
 
 static void finish(void)
 {
     machine_destroy(&vm);
+    storage_close(&vm);
     io_bus_destroy(&vm.ports);
     io_bus_destroy(&vm.mmio);
 }
@@ -233,10 +258,54 @@ static void signals(struct fuzz *f, struct lapic *lapic)
     }
 }
 
+// The disks' host adapter: somewhere it can be found, and lists of commands of many shapes.
+#define AHCI_BASE    0xc0000000ull
+#define AHCI_CONFIG  (LAYOUT_ECAM + (STORAGE_DEVFN << 12))
+#define AHCI_LIST    0x1000u
+#define AHCI_TABLE   0x2000u
+#define AHCI_PORT    0x100u
+#define AHCI_CDROM   (AHCI_PORT + CDROM * 0x80u)
+#define AHCI_STARTED 0x11u
+static void adapter_enable(void)
+{
+    static const u32 ports[] = {AHCI_PORT, AHCI_CDROM};
+    io_bus_write(&vm.mmio, AHCI_CONFIG + PCI_BAR0 + 20, 4, AHCI_BASE);
+    io_bus_write(&vm.mmio, AHCI_CONFIG + PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    for (unsigned i = 0; i < ARRAY_SIZE(ports); i++) {
+        io_bus_write(&vm.mmio, AHCI_BASE + ports[i], 4, AHCI_LIST);
+        io_bus_write(&vm.mmio, AHCI_BASE + ports[i] + 0x18, 4, 0);
+        io_bus_write(&vm.mmio, AHCI_BASE + ports[i] + 0x18, 4, AHCI_STARTED);
+    }
+}
+
+static void disk_command(struct fuzz *f)
+{
+    unsigned op = fuzz_below(f, 8), slot = op & 3;
+    struct {
+        u32 flags, moved;
+        u64 table, reserved[2];
+    } header = {.flags = (u32)fuzz_number(f, 4), .table = AHCI_TABLE + slot * 0x100};
+    if (op & 4)
+        header.flags = (header.flags & ~0x1fu) | 5;
+    memcpy(ram + AHCI_LIST + slot * sizeof(header), &header, sizeof(header));
+    u8 *table = ram + header.table;
+    fuzz_bytes(f, table + 2, 14);
+    table[0] = 0x27;
+    table[1] = fuzz_below(f, 8) ? 0x80 : 0;
+    fuzz_bytes(f, table + 0x40, 12);
+    fuzz_bytes(f, table + 0x80, 32);
+    if (fuzz_below(f, 8))
+        memset(table + 0x84, 0, 4);
+    adapter_enable();
+    u32 port = fuzz_below(f, 2) ? AHCI_PORT : AHCI_CDROM;
+    io_bus_write(&vm.mmio, AHCI_BASE + port + 0x34, 4, fuzz_below(f, 2) ? 1u << slot : 0);
+    io_bus_write(&vm.mmio, AHCI_BASE + port + 0x38, 4, 1u << slot);
+}
+
 static void step(struct fuzz *f)
 {
     struct lapic *lapic = &lapics[fuzz_below(f, CPUS)];
-    switch (fuzz_below(f, 12)) {
+    switch (fuzz_below(f, 14)) {
     case 0:
         pass_time(f);
         break;
@@ -257,6 +326,10 @@ static void step(struct fuzz *f)
         break;
     case 6:
         bus_access(f, &vm.mmio);
+        break;
+    case 12:
+    case 13:
+        disk_command(f);
         break;
     case 7:
     case 8:

@@ -3,6 +3,7 @@
 // chips are linked as the core has them.
 #include "tests/unit/test.h"
 #include "vmm/machine.c"
+#include "vmm/storage.c"
 #include "vmm/test_devices.c"
 #include "vmm/acpi_loader.c"
 #include "vmm/fw_config.c"
@@ -46,11 +47,6 @@ int acpi_tables_make(struct acpi_tables *t UNUSED, unsigned cpus UNUSED, bool hp
     return OK;
 }
 
-void *guest_memory_hva(struct guest_memory *gm UNUSED, gpa_t gpa UNUSED, u64 *length UNUSED)
-{
-    return NULL;
-}
-
 int firmware_map(struct vm *of UNUSED)
 {
     return OK;
@@ -66,6 +62,33 @@ void firmware_shadow(struct vm *of, const u8 pam[FIRMWARE_PAM_SIZE])
 {
     CHECK(of == &vm);
     memcpy(shadow, pam, sizeof(shadow));
+}
+
+// The files that its disks are made of, and memory that its devices reach.
+static u8 disk_bytes[0x10000], guest_bytes[PAGE_SIZE];
+static u64 disk_size;
+
+const void *boot_file_bytes(const char *what UNUSED, const char *name UNUSED, unsigned line UNUSED,
+                            u64 *size, char *why UNUSED)
+{
+    *size = disk_size;
+    return disk_size ? disk_bytes : NULL;
+}
+
+void *guest_memory_hva(struct guest_memory *gm UNUSED, gpa_t gpa, u64 *length)
+{
+    u64 rest = PAGE_SIZE - gpa % PAGE_SIZE;
+    *length = MIN(*length, rest);
+    return guest_bytes + gpa % PAGE_SIZE;
+}
+
+int format_text(char *buffer, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(buffer, size, format, arguments);
+    va_end(arguments);
+    return length;
 }
 
 static u32 exit_code;
@@ -440,9 +463,79 @@ static u64 random_next(void)
     return random_state;
 }
 
+// As vm_start() does it, but for the order.
+static void start_with_disks(u32 devices)
+{
+    char why[CONFIG_ERROR_MAX];
+    disk_size = sizeof(disk_bytes);
+    memset(disk_bytes, 0x11, sizeof(disk_bytes));
+    start_with(devices);
+    machine_destroy(&vm);
+    io_bus_destroy(&vm.ports);
+    io_bus_destroy(&vm.mmio);
+    CHECK(snprintf(vm.config.disk[0].name, BOOT_NAME_MAX, "\\one") > 0);
+    CHECK(snprintf(vm.config.cdrom.name, BOOT_NAME_MAX, "\\disc") > 0);
+    CHECK_EQ(storage_open(&vm, why), OK);
+    CHECK_EQ(machine_create(&vm), OK);
+}
+
+static u32 storage_config(unsigned reg)
+{
+    u64 value;
+    io_bus_read(&vm.mmio, LAYOUT_ECAM + (STORAGE_DEVFN << 12) + reg, 4, &value);
+    return (u32)value;
+}
+
+TEST(disks_are_behind_a_pci_function)
+{
+    start();
+    CHECK_EQ(storage_config(0), 0xffffffff);
+    finish();
+    start_with_disks(0);
+    CHECK_EQ(storage_config(0), 0x29228086);
+    CHECK_EQ(storage_config(8) >> 8, 0x010601);
+    finish();
+    storage_close(&vm);
+}
+
+TEST(a_disk_keeps_what_was_written_while_its_machine_is_gone)
+{
+    const struct config_file *file;
+    u64 size, written, length = 1;
+    start_with_disks(0);
+    u8 *byte = disk_image_write(&vm.disks->images[0], 5, &length);
+    CHECK(byte != NULL);
+    *byte = 0x77;
+    finish();
+    CHECK_EQ(machine_create(&vm), OK);
+    CHECK_EQ(*(const u8 *)disk_image_read(&vm.disks->images[0], 5, &length), 0x77);
+    CHECK(storage_describe(&vm, 0, &file, &size, &written));
+    CHECK_STR(file->name, "\\one");
+    CHECK_EQ(size, sizeof(disk_bytes));
+    CHECK_EQ(written, PAGE_SIZE);
+    finish();
+    storage_close(&vm);
+    CHECK(!storage_describe(&vm, 0, &file, &size, &written));
+}
+
+TEST(an_image_of_an_odd_size_is_refused_with_its_line)
+{
+    char why[CONFIG_ERROR_MAX];
+    memset(&vm, 0, sizeof(vm));
+    vm.config.cdrom = (struct config_file){"\\disc", 7};
+    disk_size = 3 * 512;
+    CHECK_EQ(storage_open(&vm, why), ERR_FORMAT);
+    CHECK_STR(why, "plinth.ini:7: cdrom \\disc has 1536 bytes: an image is whole sectors of 2048 "
+                   "bytes, one at least");
+    CHECK(vm.disks == NULL);
+    disk_size = 0; // as a file that is not there
+    CHECK_EQ(storage_open(&vm, why), ERR_NOT_FOUND);
+    CHECK(vm.disks == NULL);
+}
+
 TEST(survives_anything)
 {
-    start_with(TEST_DEVICES);
+    start_with_disks(TEST_DEVICES);
     for (unsigned i = 0; i < 500000; i++) {
         struct io_bus *bus = random_next() % 4 ? &vm.ports : &vm.mmio;
         const struct io_region *region = &bus->regions[random_next() % bus->count];
@@ -465,6 +558,7 @@ TEST(survives_anything)
     }
     machine_reset(&vm);
     finish();
+    storage_close(&vm);
 }
 
 // --- the HPET ---
