@@ -23,7 +23,7 @@ const struct command commands[] = {
     {"log", "vm [lines]", "show the end of what a VM wrote (40 lines)", 2, 3, true, command_log},
     {"stats", "vm [-h|hot]", "count and cost of exits; -h: histograms; hot: where", 2, 3, true,
      command_stats},
-    {"trace", "vm [what]", "the last exits (20, all, json); kind=, rip=, detail=", 2,
+    {"trace", "vm [what]", "the last exits (20, all, json); kind=, rip=, port=", 2,
      COMMAND_WORDS_MAX, true, command_trace},
     {"gdb", "[vm|off]", "let a GDB at the second serial port debug a VM", 1, 2, true, command_gdb},
     {"mem", "", "show who has the host's memory", 1, 1, false, command_mem},

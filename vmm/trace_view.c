@@ -14,7 +14,7 @@
 
 void trace_filter_init(struct trace_filter *filter)
 {
-    *filter = (struct trace_filter){.rip_last = ~0ull};
+    *filter = (struct trace_filter){.rip.last = ~0ull, .detail.last = ~0ull};
 }
 
 static bool add_kind(struct trace_filter *filter, const char *value, char *why)
@@ -38,31 +38,49 @@ static bool add_kind(struct trace_filter *filter, const char *value, char *why)
     return false;
 }
 
-static bool add_rip(struct trace_filter *filter, const char *value, char *why)
+static bool read_range(const char *value, struct trace_range *range, char *why)
 {
     char first[NUMBER_MAX];
     const char *dash = strchr(value, '-'), *last = dash ? dash + 1 : value;
     size_t length = dash ? (size_t)(dash - value) : strlen(value);
     string_copy(first, MIN(length + 1, sizeof(first)), value);
-    if (length < sizeof(first) && parse_number(first, &filter->rip_first) &&
-        parse_number(last, &filter->rip_last) && filter->rip_first <= filter->rip_last)
+    if (length < sizeof(first) && parse_number(first, &range->first) &&
+        parse_number(last, &range->last) && range->first <= range->last)
         return true;
-    format_text(why, TRACE_FILTER_WHY, "'%.44s' is no range of addresses: 0xFROM-0xTO", value);
+    format_text(why, TRACE_FILTER_WHY, "'%.44s' is no number and no range: 0xFROM-0xTO", value);
     return false;
+}
+
+static bool add_rip(struct trace_filter *filter, const char *value, char *why)
+{
+    return read_range(value, &filter->rip, why);
 }
 
 static bool add_detail(struct trace_filter *filter, const char *value, char *why)
 {
-    filter->has_detail = parse_number(value, &filter->detail);
-    if (!filter->has_detail)
-        format_text(why, TRACE_FILTER_WHY, "'%.32s' is not a number", value);
-    return filter->has_detail;
+    return read_range(value, &filter->detail, why);
+}
+
+static bool add_port(struct trace_filter *filter, const char *value, char *why)
+{
+    filter->kinds |= 1u << EXIT_IO;
+    return add_detail(filter, value, why);
+}
+
+static bool add_address(struct trace_filter *filter, const char *value, char *why)
+{
+    filter->kinds |= 1u << EXIT_MEMORY;
+    return add_detail(filter, value, why);
 }
 
 static const struct {
     const char *key;
     bool (*add)(struct trace_filter *filter, const char *value, char *why);
-} filter_keys[] = {{"kind=", add_kind}, {"rip=", add_rip}, {"detail=", add_detail}};
+} filter_keys[] = {{"kind=", add_kind},
+                   {"rip=", add_rip},
+                   {"detail=", add_detail},
+                   {"port=", add_port},
+                   {"address=", add_address}};
 
 bool trace_filter_add(struct trace_filter *filter, const char *word, char why[TRACE_FILTER_WHY])
 {
@@ -70,15 +88,19 @@ bool trace_filter_add(struct trace_filter *filter, const char *word, char why[TR
         if (string_starts(word, filter_keys[i].key))
             return filter_keys[i].add(filter, word + strlen(filter_keys[i].key), why);
     format_text(why, TRACE_FILTER_WHY,
-                "'%.24s' is no filter: kind=NAME, rip=FROM-TO or detail=VALUE", word);
+                "'%.24s' is no filter: kind=, rip=, port=, address= or detail=", word);
     return false;
+}
+
+static bool in_range(const struct trace_range *range, u64 value)
+{
+    return value >= range->first && value <= range->last;
 }
 
 bool trace_filter_match(const struct trace_filter *filter, const struct trace_entry *entry)
 {
     return (!filter->kinds || (filter->kinds >> entry->kind & 1)) &&
-           entry->rip >= filter->rip_first && entry->rip <= filter->rip_last &&
-           (!filter->has_detail || entry->detail == filter->detail);
+           in_range(&filter->rip, entry->rip) && in_range(&filter->detail, entry->detail);
 }
 
 // --- copy ---

@@ -9,16 +9,19 @@
 
 #define TRACE_FILTER_WHY 96
 
+struct trace_range {
+    u64 first, last; // both count
+};
+
 struct trace_filter {
     u32 kinds; // bit n: enum exit_kind n; 0: all
-    u64 rip_first, rip_last;
-    u64 detail;
-    bool has_detail;
+    struct trace_range rip, detail;
 };
 
 void trace_filter_init(struct trace_filter *filter); // lets all through
-// One word: kind=NAME (several: any of them), rip=ADDRESS or rip=FROM-TO, detail=VALUE. False: it
-// is none, and `why` says so in one line.
+// One word: kind=NAME (several: any of them); rip= and detail= with a number or FROM-TO; port= and
+// address=, which are detail= of one kind of exit. False: it is none, and `why` says so in one
+// line.
 MUST_CHECK bool trace_filter_add(struct trace_filter *filter, const char *word,
                                  char why[TRACE_FILTER_WHY]);
 bool trace_filter_match(const struct trace_filter *filter, const struct trace_entry *entry);

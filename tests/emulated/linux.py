@@ -82,6 +82,9 @@ def check_trace(run):
     lines = re.findall(r" (0x\w{16}) (0x\w{16}) ", text)
     run.check("trace shows accesses of one port from the kernel's code",
               lines and all(int(rip, 16) >> 60 == 0xf and int(port, 16) == 0x3f8 for rip, port in lines), text)
+    text = run.command("trace linux 9 port=0x3f8-0x3ff")
+    ports = re.findall(r" io +0x\w{16} (0x\w{16}) ", text)
+    run.check("trace shows accesses of a range of ports", ports and all(0x3f8 <= int(p, 16) <= 0x3ff for p in ports), text)
     text = run.command("trace linux kind=oi")
     run.check("a mistyped kind of exit gets a suggestion", "did you mean 'io'?" in text, text)
     text = run.command("trace linux json 100")

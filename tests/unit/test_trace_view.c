@@ -107,6 +107,22 @@ TEST(all_conditions_must_hold)
     CHECK(!lets(EXIT_IO, 0, 1));
 }
 
+TEST(ports_and_addresses_are_details_of_their_kind)
+{
+    trace_filter_init(&filter);
+    CHECK(add("port=0x3f8-0x3ff"));
+    CHECK(lets(EXIT_IO, 1, 0x3f8) && lets(EXIT_IO, 1, 0x3ff));
+    CHECK(!lets(EXIT_IO, 1, 0x400) && !lets(EXIT_IO, 1, 0x3f7));
+    CHECK(!lets(EXIT_MEMORY, 1, 0x3f8));
+    trace_filter_init(&filter);
+    CHECK(add("address=0xfee00000"));
+    CHECK(lets(EXIT_MEMORY, 1, 0xfee00000));
+    CHECK(!lets(EXIT_MEMORY, 1, 0xfee00001));
+    CHECK(!lets(EXIT_MSR_READ, 1, 0xfee00000));
+    CHECK(!add("port=com1"));
+    CHECK(!add("address=2-1"));
+}
+
 TEST(what_is_wrong_is_said)
 {
     static const struct {
@@ -115,15 +131,15 @@ TEST(what_is_wrong_is_said)
         {"kind=hlr", "there is no kind of exit 'hlr'; did you mean 'hlt'?"},
         {"kind=zzzzzzzzzz", "there is no kind of exit 'zzzzzzzzzz'; stats shows them"},
         {"kind=", NULL},
-        {"rip=1-", "'1-' is no range of addresses: 0xFROM-0xTO"},
-        {"rip=-1", "'-1' is no range of addresses: 0xFROM-0xTO"},
-        {"rip=2-1", "'2-1' is no range of addresses: 0xFROM-0xTO"},
-        {"rip=1-2-3", "'1-2-3' is no range of addresses: 0xFROM-0xTO"},
+        {"rip=1-", "'1-' is no number and no range: 0xFROM-0xTO"},
+        {"rip=-1", "'-1' is no number and no range: 0xFROM-0xTO"},
+        {"rip=2-1", "'2-1' is no number and no range: 0xFROM-0xTO"},
+        {"rip=1-2-3", "'1-2-3' is no number and no range: 0xFROM-0xTO"},
         {"rip=", NULL},
         {"rip=00000000000000000000000000000000000000000000001-2", NULL},
-        {"detail=x", "'x' is not a number"},
+        {"detail=x", "'x' is no number and no range: 0xFROM-0xTO"},
         {"detail=0x10000000000000000", NULL},
-        {"colour=red", "'colour=red' is no filter: kind=NAME, rip=FROM-TO or detail=VALUE"},
+        {"colour=red", "'colour=red' is no filter: kind=, rip=, port=, address= or detail="},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
         trace_filter_init(&filter);
