@@ -4,6 +4,7 @@
 #include "arch/x86_64/vmx/decode.c"
 
 static struct vmx_vcpu engine;
+static struct vmx_cpu fake_vmx_cpu = {.current = &engine};
 static struct vcpu vcpu;
 static struct vm_exit exited;
 
@@ -32,6 +33,7 @@ static void fresh(void)
     fake_dr6 = DR6_INIT;
     fake_nmis = fake_machine_checks = fake_interrupts = 0;
     vcpu.engine = &engine;
+    fake_percpu.engine = &fake_vmx_cpu;
 }
 
 static void decode(u32 reason)
@@ -154,6 +156,55 @@ TEST(int1_keeps_dr6_and_its_length)
     CHECK_EQ(fake_dr6, DR6_INIT | 1);
     CHECK_EQ(exited.event.type, EVENT_PRIVILEGED_SOFT_EXCEPTION);
     CHECK_EQ(exited.event.length, 1);
+}
+
+TEST(debug_register_access)
+{
+    fresh();
+    fake_fields[VMCS_EXIT_QUALIFICATION] = 7 | DR_ACCESS_FROM_DR | 0xdull << 8;
+    decode(VMX_EXIT_DR_ACCESS);
+    CHECK_EQ(exited.kind, EXIT_DR_ACCESS);
+    CHECK_EQ(exited.dr.number, 7);
+    CHECK_EQ(exited.dr.gpr, GPR_R13);
+    CHECK(exited.dr.read);
+    fake_fields[VMCS_EXIT_QUALIFICATION] = 1;
+    decode(VMX_EXIT_DR_ACCESS);
+    CHECK(!exited.dr.read && exited.dr.number == 1 && exited.dr.gpr == 0);
+}
+
+TEST(intercepted_page_fault_brings_its_address)
+{
+    fresh();
+    fake_fields[VMCS_EXIT_INTERRUPTION_INFO] =
+        information(EVENT_EXCEPTION, VECTOR_PF, INTERRUPTION_HAS_ERROR);
+    fake_fields[VMCS_EXIT_INTERRUPTION_ERROR_CODE] = 2;
+    fake_fields[VMCS_EXIT_QUALIFICATION] = 0x1234;
+    decode(VMX_EXIT_EXCEPTION_OR_NMI);
+    CHECK(exited.event.has_cr2 && exited.event.cr2 == 0x1234 && exited.event.error == 2);
+}
+
+TEST(a_debugger_s_exceptions_come_on_top_of_the_host_s)
+{
+    fresh();
+    vmx_intercept(&vcpu, BIT(VECTOR_BP), true);
+    CHECK_EQ(fake_fields[VMCS_EXCEPTION_BITMAP], INTERCEPTED_EXCEPTIONS | BIT(VECTOR_BP));
+    CHECK(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS] & PROC_MOV_DR_EXITING);
+    vmx_intercept(&vcpu, 0, false);
+    CHECK_EQ(fake_fields[VMCS_EXCEPTION_BITMAP], INTERCEPTED_EXCEPTIONS);
+    CHECK(!(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS] & PROC_MOV_DR_EXITING));
+}
+
+TEST(a_single_step_trap_that_is_pending_can_be_dropped)
+{
+    fresh();
+    fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS] = PENDING_DEBUG_BS | 1;
+    vmx_drop_step_trap(&vcpu);
+    CHECK_EQ(fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS], 1);
+    // Where the entry checks want it, it stays.
+    fake_fields[VMCS_GUEST_RFLAGS] = RFLAGS_TF;
+    fake_fields[VMCS_GUEST_INTERRUPTIBILITY] = INTERRUPTIBILITY_STI;
+    vmx_drop_step_trap(&vcpu);
+    CHECK_EQ(fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS], PENDING_DEBUG_BS | 1);
 }
 
 // Without this the next entry is refused: MOV SS, TF, and an instruction that raises #DB.
