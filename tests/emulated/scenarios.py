@@ -6,6 +6,7 @@ import boot_errors  # noqa: F401
 import boot_ways  # noqa: F401
 import conformance  # noqa: F401
 import debugger  # noqa: F401
+import disks  # noqa: F401
 import exit_costs  # noqa: F401
 import linux  # noqa: F401
 import many  # noqa: F401

@@ -358,3 +358,17 @@ TEST(lists_of_devices)
     CHECK_ERROR(VM "devices = 0123456789012345678901234567890123456789\n",
                 "plinth.ini:3: devices: '01234567890123456789012345678901' is too long for a name");
 }
+
+TEST(disks)
+{
+    CHECK(parse(VM "disk = \\one.img\ndisk2 = \\two.img\ncdrom = \\disc.iso"));
+    CHECK_STR(vms[0].disk[0].name, "\\one.img");
+    CHECK_EQ(vms[0].disk[0].line, 3);
+    CHECK_STR(vms[0].disk[1].name, "\\two.img");
+    CHECK_EQ(vms[0].disk[1].line, 4);
+    CHECK_STR(vms[0].cdrom.name, "\\disc.iso");
+    CHECK_EQ(vms[0].cdrom.line, 5);
+    CHECK_ERROR(
+        VM "disk = one.img",
+        "plinth.ini:3: disk: 'one.img' must be a path from the volume's root: \\folder\\file");
+}
