@@ -6,6 +6,7 @@
 #include "vmm/debug.h"
 #include "vmm/gdb_commands.h"
 #include "vmm/gdb_registers.h"
+#include "vmm/thread.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
 #include "vmm/lib/log.h"
@@ -13,6 +14,9 @@
 
 #define SIGNAL_INTERRUPT "T02"
 #define SIGNAL_TRAP      "T05"
+#define EXITED           "W00"
+#define ABORTED          "X06"
+#define RETRY_US         1000
 
 struct gdb gdb;
 
@@ -23,22 +27,28 @@ static void reply_text(const char *text)
 
 // --- the VM stands still, and goes on ---
 
-// False: it does not run, and what was set in it is gone.
+static bool try_hold(struct vm *vm)
+{
+    if (vm_hold(vm))
+        return true;
+    (void)vm_pause_begin(vm); // false: it is paused, or on its way
+    return vm_pause_wait(vm) == OK && vm_hold(vm);
+}
+
+// A reset lets a VM out of its pause. False: it does not run, and what was set in it is gone.
 static bool hold(void)
 {
     struct vm *vm = gdb.vm;
-    bool held = vm_hold(vm);
-    if (!held) {
-        (void)vm_pause_begin(vm);
-        held = vm_pause_wait(vm) == OK && vm_hold(vm);
+    bool held = try_hold(vm);
+    while (!held && vm->state == VM_RUNNING) {
+        thread_sleep_us(RETRY_US);
+        held = try_hold(vm);
     }
-    if (held) {
+    if (held)
         debug_begin(vm, gdb.wake);
-        gdb.state = GDB_STOPPED;
-    } else {
+    else
         debug_forget();
-        gdb.state = GDB_ALONE;
-    }
+    gdb.state = held ? GDB_STOPPED : GDB_ALONE;
     return held;
 }
 
@@ -113,16 +123,23 @@ static bool let_run(void)
     return true;
 }
 
+static void report_end(struct vm *vm)
+{
+    if (!gdb.ended) // else another run is on
+        debug_forget();
+    gdb.ended = false;
+    gdb.state = GDB_ALONE;
+    reply_text(vm->state == VM_CRASHED ? ABORTED : EXITED);
+}
+
 bool gdb_poll(void)
 {
     struct vm *vm = gdb.vm;
     if (!vm || gdb.state != GDB_RUNNING)
         return false;
     gdb.reply.length = 0;
-    if (vm->state == VM_STOPPED || vm->state == VM_CRASHED) {
-        debug_forget();
-        gdb.state = GDB_ALONE;
-        reply_text(vm->state == VM_STOPPED ? "W00" : "X06");
+    if (gdb.ended || vm->state == VM_STOPPED || vm->state == VM_CRASHED) {
+        report_end(vm);
         return true;
     }
     if (!find_stop() || !hold())
@@ -450,7 +467,7 @@ bool gdb_packet(const char *text, unsigned length)
     if (command->need == ALONE)
         return command->run(&scan);
     if (!hold()) {
-        reply_text(command->run == command_reason ? "W00" : "E01");
+        reply_text(command->run == command_reason ? EXITED : "E01");
         return true;
     }
     bool replies = command->run(&scan);
@@ -464,7 +481,9 @@ bool gdb_packet(const char *text, unsigned length)
 static void on_start(struct vm *vm)
 {
     debug_forget();
-    gdb.state = GDB_ALONE;
+    gdb.ended = gdb.state == GDB_RUNNING;
+    if (!gdb.ended)
+        gdb.state = GDB_ALONE;
     vm->paused = gdb.wait;
 }
 
@@ -479,7 +498,7 @@ void gdb_detach(void)
     struct vm *vm = gdb.vm;
     if (!vm)
         return;
-    bool stopped = gdb.state != GDB_ALONE || (gdb.wait && vm->paused);
+    bool stopped = gdb.state != GDB_ALONE || debug.vm == vm || (gdb.wait && vm->paused);
     if (stopped && hold()) {
         debug_end();
         go();

@@ -16,6 +16,7 @@ struct gdb {
     struct vm *vm; // null: off
     bool wait;     // the VM is to stop at its first instruction
     bool no_ack;
+    bool ended; // and started again, before GDB was told
     enum gdb_state state;
     unsigned general, control; // vCPUs that GDB's commands are for
     struct gdb_reply reply;

@@ -16,6 +16,8 @@ static u32 intercepted; // by the last call
 static bool nmi_window, window, can_take, held_vm, lives;
 static unsigned runs, dropped_traps, unloads, loads, pauses, resumes, stops, skipped;
 static struct vcpu_event injected; // by the last run
+static unsigned sleeps;
+static void (*on_sleep)(unsigned nth);
 static void (*on_run)(struct vcpu *v, struct vm_exit *exit);
 
 static void fake_run(struct vcpu *v, struct vm_exit *exit, u64 ticks)
@@ -106,6 +108,9 @@ void vcpu_inject(struct vcpu *v, const struct vcpu_event *event)
 void thread_sleep_us(u64 us)
 {
     CHECK(us > 0);
+    sleeps++;
+    if (on_sleep)
+        on_sleep(sleeps);
 }
 
 bool vm_pause_begin(struct vm *m)
@@ -177,6 +182,8 @@ static void fake_debugged_reset(void)
     nmi_window = window = held_vm = false;
     can_take = lives = true;
     on_run = NULL;
+    on_sleep = NULL;
+    sleeps = 0;
     injected.valid = false;
     vm = (struct vm){.state = VM_RUNNING,
                      .vcpus = vcpus,

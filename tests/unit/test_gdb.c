@@ -257,6 +257,30 @@ TEST(the_end_of_the_vm_is_told)
     CHECK(!gdb_poll());
 }
 
+TEST(the_end_of_the_vm_is_told_even_if_it_was_started_again)
+{
+    connect();
+    ask("vCont;c");
+    vm.on_start(&vm);
+    CHECK(gdb_poll());
+    CHECK(memcmp(gdb.reply.text, "W00", 3) == 0 && gdb.state == GDB_ALONE);
+    CHECK(!gdb_poll());
+}
+
+static void comes_up(unsigned nth)
+{
+    lives = nth == 3;
+}
+
+TEST(a_vm_that_is_being_reset_is_stopped_after_it)
+{
+    reset();
+    lives = false; // it cannot be paused now
+    on_sleep = comes_up;
+    CHECK_STR(ask("?"), "T05thread:1;");
+    CHECK_EQ(sleeps, 3);
+}
+
 TEST(ctrl_c_means_nothing_while_the_vm_is_stopped)
 {
     connect();
