@@ -8,6 +8,7 @@
 #include "vmm/acpi_loader.h"
 #include "vmm/layout.h"
 #include "vmm/lib/error.h"
+#include "vmm/machine.h"
 #include "vmm/vm.h"
 
 #define COM1_PORT 0x3f8
@@ -20,14 +21,6 @@ struct fw_config {
     struct acpi_tables acpi;
     struct acpi_loader_command loader[ACPI_LOADER_COMMANDS];
 };
-
-static void *dma_map_memory(void *context, u64 gpa, bool write, u64 *length)
-{
-    struct vm *vm = context;
-    if (guest_memory_is_device(&vm->memory, gpa, write ? PAGE_WRITE : PAGE_READ))
-        return NULL;
-    return guest_memory_hva(&vm->memory, gpa, length);
-}
 
 // RAM alone: what is reserved in it is the firmware's business.
 static u32 e820_make(struct fw_config *c)
@@ -62,7 +55,7 @@ int fw_config_create(struct vm *vm, struct fw_config **out)
     struct fw_config *c = *out = heap_alloc(sizeof(*c));
     if (!c)
         return ERR_NO_MEMORY;
-    fw_cfg_init(&c->device, &(struct io_dma){dma_map_memory, vm});
+    fw_cfg_init(&c->device, &(struct io_dma){machine_dma_map, vm});
     c->memory = vm->config.memory;
     c->cpus = (u16)vm->config.cpus;
     c->no_graphics = true;

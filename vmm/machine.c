@@ -126,6 +126,14 @@ static unsigned machine_console_input(void *context, const u8 *bytes, unsigned n
     return taken;
 }
 
+void *machine_dma_map(void *context, u64 gpa, bool write, u64 *length)
+{
+    struct vm *vm = context;
+    if (guest_memory_is_device(&vm->memory, gpa, write ? PAGE_WRITE : PAGE_READ))
+        return NULL;
+    return guest_memory_hva(&vm->memory, gpa, length);
+}
+
 // --- the machine ---
 
 static void host_bridge_reset(struct pci_function *f)

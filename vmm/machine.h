@@ -12,6 +12,9 @@ MUST_CHECK int machine_create(struct vm *vm);
 void machine_destroy(struct vm *vm); // harmless if there is none
 void machine_reset(
     struct vm *vm); // every chip as after power-on; the VM's clock may have started over
+// Guest memory as the machine's bus masters reach it: the map of a struct io_dma whose context is
+// the VM.
+void *machine_dma_map(void *vm, u64 gpa, bool write, u64 *length);
 // The PIC's INTR line, and the CPU's acknowledge of it: the vector. VM's lock held.
 bool machine_pic_pending(struct vm *vm);
 u8 machine_pic_acknowledge(struct vm *vm);

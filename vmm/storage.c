@@ -6,6 +6,7 @@
 #include "io/ahci.h"
 #include "mm/heap.h"
 #include "vmm/boot_files.h"
+#include "vmm/machine.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -96,14 +97,6 @@ bool storage_describe(const struct vm *vm, unsigned index, const struct config_f
 
 // --- the adapter ---
 
-static void *memory_map(void *context, u64 gpa, bool write, u64 *length)
-{
-    struct vm *vm = context;
-    if (guest_memory_is_device(&vm->memory, gpa, write ? PAGE_WRITE : PAGE_READ))
-        return NULL;
-    return guest_memory_hva(&vm->memory, gpa, length);
-}
-
 int storage_create(struct vm *vm, struct pci_host *host, u8 devfn, struct storage **out)
 {
     if (!vm->disks)
@@ -111,7 +104,7 @@ int storage_create(struct vm *vm, struct pci_host *host, u8 devfn, struct storag
     struct storage *s = *out = heap_alloc(sizeof(*s));
     if (!s)
         return ERR_NO_MEMORY;
-    ahci_init(&s->ahci, &vm->clock, (struct io_dma){memory_map, vm}, &vm->apics);
+    ahci_init(&s->ahci, &vm->clock, (struct io_dma){machine_dma_map, vm}, &vm->apics);
     for (unsigned i = 0; i < DRIVES; i++) {
         struct disk_image *image = &vm->disks->images[i];
         if (!image->size)

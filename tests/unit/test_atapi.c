@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include "tests/unit/disk_rig.h"
+
+static void packet_with(const u8 packet[12], u32 room)
+{
+    u8 fis[20] = {0x27, 0x80, 0xa0, 1};
+    const struct piece piece = {DATA, room};
+    prepare(1, 0, fis, packet, &piece, room ? 1 : 0);
+    issue(1, 1);
+}
+
+static void check_sense(u8 key, u8 code)
+{
+    recover(1);
+    packet_with((const u8[12]){0x03, 0, 0, 0, 18}, 18);
+    CHECK_EQ(memory[DATA] & 0x7f, 0x70);
+    CHECK_EQ(memory[DATA + 2], key);
+    CHECK_EQ(memory[DATA + 12], code);
+}
+
+TEST(the_first_packet_hears_of_the_reset)
+{
+    start();
+    packet_with((const u8[12]){0x00}, 0);
+    CHECK_EQ(rd(PORT(1) + PORT_TFD), 0x6451);
+    check_sense(6, 0x29);
+    check_sense(0, 0);
+    packet_with((const u8[12]){0x00}, 0);
+    CHECK_EQ(rd(PORT(1) + PORT_TFD), 0x50);
+}
+
+static void start_disc(void)
+{
+    start();
+    packet_with((const u8[12]){0x03, 0, 0, 0, 18}, 18); // takes the unit attention
+}
+
+TEST(packets_read_the_disc)
+{
+    start_disc();
+    packet_with((const u8[12]){0x28, 0, 0, 0, 0, 3, 0, 0, 2}, 4096);
+    CHECK_EQ(memcmp(memory + DATA, disc_file + 3 * 2048, 4096), 0);
+    CHECK_EQ(moved(1), 4096);
+    packet_with((const u8[12]){0xa8, 0, 0, 0, 0, 63, 0, 0, 0, 1}, 2048);
+    CHECK_EQ(memcmp(memory + DATA, disc_file + 63 * 2048, 2048), 0);
+    packet_with((const u8[12]){0x28, 0, 0, 0, 0, 63, 0, 0, 2}, 4096);
+    CHECK_EQ(rd(PORT(1) + PORT_TFD) >> 12, 5);
+    check_sense(5, 0x21);
+}
+
+TEST(the_disc_has_a_size_and_a_track)
+{
+    start_disc();
+    packet_with((const u8[12]){0x25}, 8);
+    CHECK_EQ(memcmp(memory + DATA, "\0\0\0\77\0\0\10\0", 8), 0);
+    packet_with((const u8[12]){0x43, 0, 0, 0, 0, 0, 0, 0, 20}, 20);
+    CHECK_EQ(memcmp(memory + DATA, "\0\22\1\1\0\24\1\0\0\0\0\0\0\24\252\0\0\0\0\100", 20), 0);
+    packet_with((const u8[12]){0x12, 0, 0, 0, 36}, 36);
+    CHECK_EQ(memory[DATA], 5);
+    CHECK_EQ(memory[DATA + 4], 31);
+    CHECK_EQ(memcmp(memory + DATA + 8, "PLINTH  CD-ROM          1.0 ", 28), 0);
+}
+
+TEST(an_unknown_packet_is_illegal)
+{
+    start_disc();
+    packet_with((const u8[12]){0x2a}, 0); // WRITE (10)
+    CHECK_EQ(rd(PORT(1) + PORT_TFD), 0x5451);
+    check_sense(5, 0x20);
+}
+
+TEST(a_disc_drive_is_no_disk)
+{
+    u8 fis[20];
+    start_disc();
+    ata_fis(fis, 0xec, 0, 0);
+    prepare(1, 0, fis, NULL, NULL, 0);
+    issue(1, 1);
+    CHECK_EQ(rd(PORT(1) + PORT_TFD), ATA_ERROR_ABORT << 8 | 0x51);
+    CHECK_EQ(received(1, 0x45), 0x14);
+    CHECK_EQ(received(1, 0x46), 0xeb);
+}
