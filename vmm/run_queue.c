@@ -98,11 +98,6 @@ void run_queue_sleep(struct run_queue *q, struct thread *t, u64 tsc)
 
 // --- waking ---
 
-static u64 slices(unsigned count)
-{
-    return tsc_from_us(count * THREAD_SLICE_US);
-}
-
 static void insert(struct run_queue *q, struct thread *t)
 {
     run_queue_add(q, t);
@@ -122,7 +117,7 @@ void run_queue_wake(struct run_queue *q, struct thread *t, u64 now)
     sleeper_remove(q, t);
     run_queue_charge(q, now);
     raise_floor(q);
-    bound_credit(q, t, slices(1));
+    bound_credit(q, t, run_queue_slices(1));
     insert(q, t);
 }
 
@@ -155,7 +150,7 @@ void run_queue_leave(struct run_queue *q, struct thread *t)
         ready_remove(q, t);
     } else {
         sleeper_remove(q, t);
-        bound_credit(q, t, slices(1));
+        bound_credit(q, t, run_queue_slices(1));
     }
     t->state = THREAD_READY;
 }
@@ -166,8 +161,8 @@ void run_queue_arrive(struct run_queue *q, struct thread *t, u64 now)
     if (is_empty(q) && before(q->floor, t->virtual_time))
         q->floor = t->virtual_time;
     raise_floor(q);
-    bound_credit(q, t, slices(BOUND_SLICES));
-    u64 debt = q->floor + slices(BOUND_SLICES);
+    bound_credit(q, t, run_queue_slices(BOUND_SLICES));
+    u64 debt = q->floor + run_queue_slices(BOUND_SLICES);
     if (before(debt, t->virtual_time))
         t->virtual_time = debt;
     insert(q, t);
@@ -187,7 +182,7 @@ static bool holds_movable(const struct run_queue *q)
 // Those who cannot go elsewhere get all that they can, and are owed no more than that.
 static void forgive(struct run_queue *q, u64 floor)
 {
-    u64 lag = floor - slices(BOUND_SLICES) - q->floor;
+    u64 lag = floor - run_queue_slices(BOUND_SLICES) - q->floor;
     if ((s64)lag <= 0 || holds_movable(q))
         return;
     q->floor += lag;
@@ -200,7 +195,7 @@ bool run_queue_is_ahead(struct run_queue *q, u64 virtual_time, u64 floor, u64 no
 {
     run_queue_charge(q, now);
     forgive(q, floor);
-    return is_empty(q) || before(virtual_time + slices(MOVE_SLICES), q->floor);
+    return is_empty(q) || before(virtual_time + run_queue_slices(MOVE_SLICES), q->floor);
 }
 
 struct thread *run_queue_find_movable(struct run_queue *q)

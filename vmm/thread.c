@@ -82,7 +82,7 @@ static __attribute__((noinline)) void switched_in(void)
     struct run_queue *q = this_cpu()->queue;
     struct thread *self = thread_self();
     self->started = rdtsc();
-    self->slice_end = self == &q->idle ? NEVER : self->started + tsc_from_us(THREAD_SLICE_US);
+    self->slice_end = self == &q->idle ? NEVER : self->started + run_queue_slices(1);
     free_dead(q);
     spin_unlock(&q->lock);
 }
