@@ -30,6 +30,15 @@
 #define INTERFACE_TEST_PASSED 0x00
 #define DEVICE_NO_ANSWER      0xfe
 
+// What is said to a keyboard, and what it says.
+#define KEYBOARD_ECHO     0xee
+#define KEYBOARD_IDENTIFY 0xf2
+#define KEYBOARD_RESET    0xff
+#define KEYBOARD_ACK      0xfa
+#define KEYBOARD_PASSED   0xaa
+#define KEYBOARD_ID_FIRST 0xab
+#define KEYBOARD_ID_LAST  0x83
+
 enum i8042_command {
     COMMAND_READ_RAM = 0x20,  // to 0x3f
     COMMAND_WRITE_RAM = 0x60, // to 0x7f
@@ -155,6 +164,23 @@ static void i8042_command(struct i8042 *k, u8 command)
     }
 }
 
+// A command or its parameter: each is acknowledged.
+static void i8042_keyboard(struct i8042 *k, u8 value)
+{
+    k->queued = 0;
+    if (!k->keyboard) {
+        i8042_answer(k, DEVICE_NO_ANSWER, STATUS_TIMEOUT);
+        return;
+    }
+    i8042_answer(k, value == KEYBOARD_ECHO ? KEYBOARD_ECHO : KEYBOARD_ACK, 0);
+    if (value == KEYBOARD_RESET)
+        k->queue[k->queued++] = KEYBOARD_PASSED;
+    if (value == KEYBOARD_IDENTIFY) { // the last first
+        k->queue[k->queued++] = KEYBOARD_ID_LAST;
+        k->queue[k->queued++] = KEYBOARD_ID_FIRST;
+    }
+}
+
 // A byte to the data port: the parameter of the command before, else it is for the keyboard.
 static void i8042_parameter(struct i8042 *k, u8 value)
 {
@@ -162,7 +188,7 @@ static void i8042_parameter(struct i8042 *k, u8 value)
     k->command = 0;
     switch (command) {
     case 0:
-        i8042_answer(k, DEVICE_NO_ANSWER, STATUS_TIMEOUT);
+        i8042_keyboard(k, value);
         break;
     case COMMAND_WRITE_RAM:
         i8042_write_command_byte(k, value);
@@ -187,9 +213,14 @@ static void i8042_parameter(struct i8042 *k, u8 value)
 static u64 data_read(struct io_device *device, u64 offset UNUSED, unsigned size UNUSED)
 {
     struct i8042 *k = container_of(device, struct i8042, data);
+    u8 value = k->output;
     k->status &= (u8) ~(STATUS_OUTPUT_FULL | STATUS_AUX | STATUS_TIMEOUT);
-    i8042_update(k);
-    return k->output;
+    i8042_update(k); // an edge for each byte
+    if (k->queued) {
+        i8042_answer(k, k->queue[--k->queued], 0);
+        i8042_update(k);
+    }
+    return value;
 }
 
 static void data_write(struct io_device *device, u64 offset UNUSED, unsigned size UNUSED, u64 value)
@@ -237,6 +268,7 @@ void i8042_reset(struct i8042 *k)
     k->output_port = OUTPUT_PORT_POWER_ON;
     k->output = 0;
     k->command = 0;
+    k->queued = 0;
     memset(k->ram, 0, sizeof(k->ram));
     i8042_update(k);
 }

@@ -183,6 +183,7 @@ static void machine_init(struct machine *m, struct vm *vm)
     serial_init(&m->com1, IRQ(IRQ_COM1), machine_console_output, vm);
     serial_init(&m->com2, IRQ(IRQ_COM2), NULL, NULL);
     i8042_init(&m->i8042, IRQ(IRQ_KEYBOARD), IRQ(IRQ_AUX), reset);
+    m->i8042.keyboard = vm->firmware; // which waits for one for seconds
     acpi_pm_init(&m->acpi_pm, clock, IRQ(ACPI_SCI_IRQ), poweroff, reset);
     system_ports_init(&m->system_ports, reset);
     pci_host_init(&m->pci, &vm->ports, &vm->mmio, IRQ(ACPI_PCI_GSI_BASE));

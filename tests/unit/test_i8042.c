@@ -101,9 +101,35 @@ TEST(nobody_answers)
     CHECK_EQ(data(), 0x5a);
 }
 
+TEST(a_keyboard_acknowledges_and_never_types)
+{
+    start();
+    kbc.keyboard = true;
+    chip_out(&kbc.data, 0, 0xff);
+    CHECK_EQ(status() & 0x61, 0x01);
+    CHECK_EQ(data(), 0xfa);
+    CHECK_EQ(data(), 0xaa);
+    CHECK_EQ(status() & 0x01, 0);
+    command(0x60);
+    chip_out(&kbc.data, 0, 0x01);
+    unsigned rises = chip_rises[1];
+    chip_out(&kbc.data, 0, 0xf2);
+    CHECK_EQ(data(), 0xfa);
+    CHECK_EQ(data(), 0xab);
+    CHECK_EQ(data(), 0x83);
+    CHECK_EQ(chip_rises[1], rises + 3);
+    chip_out(&kbc.data, 0, 0xee);
+    CHECK_EQ(data(), 0xee);
+    chip_out(&kbc.data, 0, 0xf2);
+    chip_out(&kbc.data, 0, 0xed); // forgets what was to come
+    CHECK_EQ(data(), 0xfa);
+    CHECK_EQ(status() & 0x01, 0);
+}
+
 TEST(survives_anything)
 {
     start();
+    kbc.keyboard = true;
     chip_clock_start();
     const struct chip_ports ports[] = {{&kbc.data, 1}, {&kbc.control, 1}};
     chip_fuzz(ports, 2, 200000);
