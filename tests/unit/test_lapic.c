@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A guest's local APIC as the SDM's chapter has it: its modes, registers, priorities and errors; and
-// a random walk of four APICs against invariants.
+// A guest's local APIC as the SDM's chapter has it: its modes, registers, priorities and errors;
+// and a random walk of four APICs against invariants.
 #include "tests/unit/lapic_rig.h"
 
 // --- state after power-on, INIT, and the modes ---
