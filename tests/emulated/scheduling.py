@@ -4,11 +4,19 @@
 from emulator import Machine
 from scenario import PROMPT, Image, scenario
 
-GUEST_SECONDS = 150
+GUEST_SECONDS = 300
 
 
 def two_vcpus(name, pin, more=""):
     return f"[vm {name}]\ncpus = 2\npin = {pin}\nmemory = 16M\nkernel = \\guests\\ipi\n{more}\n"
+
+
+def spinner(name):
+    return f"[vm {name}]\nmemory = 16M\nkernel = \\guests\\hostile\ncmdline = spin\n"
+
+
+def clocks(name, word):
+    return f"[vm {name}]\nmemory = 16M\nkernel = \\guests\\time\ncmdline = {word}\ndevices = hpet\n"
 
 
 def run_guest(run, name):
@@ -29,3 +37,15 @@ def ipi_wake_ups(run):
     run.boot()
     run_guest(run, "apart")
     run_guest(run, "together")
+
+
+@scenario("time-under-load", Machine("", emulator="bochs", model="corei7_haswell_4770"),
+          Image(clocks("late", "late") + clocks("clocks", "all") + spinner("spin-a") + spinner("spin-b"),
+                {"guests/time": "build/guests/time.bin", "guests/hostile": "build/guests/hostile.bin"}))
+def time_under_load(run):
+    """On one CPU with guests that spin with interrupts off: a timer is late by two slices at most, clocks agree."""
+    run.boot()
+    run.command("start spin-a")
+    run_guest(run, "late")
+    run.command("start spin-b")
+    run_guest(run, "clocks")
