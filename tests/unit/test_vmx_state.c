@@ -218,3 +218,22 @@ TEST(segments)
     vmx_segment_write(&vcpu, SEG_LDTR, &unusable);
     CHECK_EQ(fake_fields[VMCS_GUEST_LDTR_ACCESS_RIGHTS], SEGMENT_UNUSABLE);
 }
+
+TEST(a_segment_loaded_in_real_mode_after_null_is_enterable)
+{
+    const u32 ds = VMCS_GUEST_ES_ACCESS_RIGHTS + SEG_DS * VMCS_SEGMENT_STRIDE;
+    const u32 fs = VMCS_GUEST_ES_ACCESS_RIGHTS + SEG_FS * VMCS_SEGMENT_STRIDE;
+    fresh();
+    for (unsigned s = SEG_ES; s <= SEG_GS; s++)
+        fake_fields[VMCS_GUEST_ES_ACCESS_RIGHTS + s * VMCS_SEGMENT_STRIDE] = 0x93;
+    CHECK(!vmx_real_segments_repair());
+    fake_fields[ds] = 0x90;
+    fake_fields[fs] = SEGMENT_UNUSABLE;
+    fake_fields[VMCS_GUEST_CR0] = CR0_PE;
+    CHECK(!vmx_real_segments_repair());
+    fake_fields[VMCS_GUEST_CR0] = 0;
+    CHECK(vmx_real_segments_repair());
+    CHECK_EQ(fake_fields[ds], 0x93);
+    CHECK_EQ(fake_fields[fs], SEGMENT_UNUSABLE);
+    CHECK(!vmx_real_segments_repair());
+}

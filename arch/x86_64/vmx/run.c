@@ -42,6 +42,14 @@ static u32 entry_refused(unsigned result)
     return error;
 }
 
+// entry.asm took it for launched; whether it was before, the next entry launches it.
+static COLD void launch_again(struct vmx_vcpu *v)
+{
+    vmclear(v->vmcs);
+    vmptrld(v->vmcs);
+    v->launched = 0;
+}
+
 // The guest did not run: `result` says that the VMCS was refused, or `reason` that the guest's
 // state was ("VM-Entry Failures During or After Loading Guest State").
 static COLD void entry_failed(struct vcpu *vcpu, struct vm_exit *exit, unsigned result, u32 reason)
@@ -55,18 +63,30 @@ static COLD void entry_failed(struct vcpu *vcpu, struct vm_exit *exit, unsigned 
     exit->length = 0;
     exit->rip = vmread(VMCS_GUEST_RIP);
     exit->detail = error ? error : reason;
-    // entry.asm took it for launched; whether it was before, the next entry launches it.
-    vmclear(v->vmcs);
-    vmptrld(v->vmcs);
-    v->launched = 0;
+    launch_again(v);
 }
 
-static COLD void exit_odd(struct vcpu *vcpu, struct vm_exit *exit, u32 reason)
+// The guest's state was refused, but it can be put right: try again, with the event too.
+static COLD bool entry_repaired(struct vcpu *vcpu, struct vm_exit *exit, u32 reason, bool injected)
 {
-    if (reason & EXIT_REASON_ENTRY_FAILED)
-        entry_failed(vcpu, exit, VMX_ENTRY_OK, reason);
-    else
+    if ((reason & EXIT_REASON_BASIC_MASK) != VMX_EXIT_INVALID_GUEST_STATE ||
+        !vmx_real_segments_repair())
+        return false;
+    launch_again(vmx_of(vcpu));
+    vcpu->event.valid = injected;
+    exit->kind = EXIT_INTERRUPT;
+    exit->length = 0;
+    exit->vector = 0;
+    exit->detail = 0;
+    return true;
+}
+
+static COLD void exit_odd(struct vcpu *vcpu, struct vm_exit *exit, u32 reason, bool injected)
+{
+    if (!(reason & EXIT_REASON_ENTRY_FAILED))
         vmx_decode_unknown(exit, reason);
+    else if (!entry_repaired(vcpu, exit, reason, injected))
+        entry_failed(vcpu, exit, VMX_ENTRY_OK, reason);
 }
 
 // `injected` is a constant in both uses: an event was put into this entry.
@@ -83,7 +103,7 @@ static inline __attribute__((always_inline)) void run_once(struct vcpu *vcpu, st
     exit->rip = vmread(VMCS_GUEST_RIP);
     const struct vmx_row *row = &vmx_rows[reason];
     if (unlikely(reason >= ARRAY_SIZE(vmx_rows) || !row->decode)) {
-        exit_odd(vcpu, exit, reason);
+        exit_odd(vcpu, exit, reason, injected);
         return;
     }
     exit->kind = row->kind;

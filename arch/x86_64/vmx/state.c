@@ -142,9 +142,10 @@ assert_static(VMCS_GUEST_IDTR_BASE == VMCS_GUEST_ES_BASE + SEG_IDTR * VMCS_SEGME
 assert_static(VMCS_GUEST_TR_ACCESS_RIGHTS ==
               VMCS_GUEST_ES_ACCESS_RIGHTS + SEG_TR * VMCS_SEGMENT_STRIDE);
 
-#define ACCESS_SEEN     0x1f0ffull // the others are reserved
-#define ACCESS_S        BIT(4)     // code or data
-#define ACCESS_ACCESSED BIT(0)
+#define ACCESS_SEEN       0x1f0ffull // the others are reserved
+#define ACCESS_S          BIT(4)     // code or data
+#define ACCESS_ACCESSED   BIT(0)
+#define ACCESS_READ_WRITE 3ull // data, and accessed
 
 static bool is_table(enum vcpu_segment which)
 {
@@ -190,4 +191,22 @@ void vmx_segment_write(struct vcpu *vcpu, enum vcpu_segment which, const struct 
         vmwrite(VMCS_GUEST_ES_ACCESS_RIGHTS + offset, access_valid(segment->access));
     }
     vmcs_release(v, former);
+}
+
+// A CPU in real mode that loads a segment which was null before leaves it as some emulators have
+// it: usable, but of a type that no entry takes. The CPU does not look at the type there.
+bool vmx_real_segments_repair(void)
+{
+    bool changed = false;
+    if (vmread(VMCS_GUEST_CR0) & CR0_PE)
+        return false;
+    for (unsigned which = SEG_ES; which <= SEG_GS; which++) {
+        u32 field = VMCS_GUEST_ES_ACCESS_RIGHTS + which * VMCS_SEGMENT_STRIDE;
+        u64 access = vmread(field);
+        if (which == SEG_CS || which == SEG_SS || (access & (SEGMENT_UNUSABLE | ACCESS_ACCESSED)))
+            continue;
+        vmwrite(field, access | ACCESS_READ_WRITE);
+        changed = true;
+    }
+    return changed;
 }

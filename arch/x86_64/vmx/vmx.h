@@ -145,6 +145,7 @@ u64 vmx_reg_read(struct vcpu *vcpu, enum vcpu_reg reg);
 void vmx_reg_write(struct vcpu *vcpu, enum vcpu_reg reg, u64 value);
 void vmx_segment_read(struct vcpu *vcpu, enum vcpu_segment which, struct segment *segment);
 void vmx_segment_write(struct vcpu *vcpu, enum vcpu_segment which, const struct segment *segment);
+COLD bool vmx_real_segments_repair(void); // was there something to repair?
 
 // control_registers.c; the VMCS is current.
 u64 vmx_cr0_read(void);
