@@ -278,27 +278,48 @@ static void adapter_enable(void)
     }
 }
 
+// Most of them near to what is right.
+static void command_fis(struct fuzz *f, u8 *table, bool cdrom)
+{
+    static const u8 commands[] = {0x20, 0x25, 0x29, 0x2f, 0x35, 0x40, 0x47, 0x60,
+                                  0x61, 0x90, 0xc6, 0xc8, 0xca, 0xe5, 0xec, 0xef};
+    static const u8 packets[] = {0x00, 0x03, 0x12, 0x1b, 0x25, 0x28, 0x43,
+                                 0x46, 0x4a, 0x51, 0x5a, 0xa8, 0xbd, 0xff};
+    fuzz_bytes(f, table, 0x10);
+    fuzz_bytes(f, table + 0x40, ATA_PACKET_SIZE);
+    unsigned shape = fuzz_below(f, 16);
+    if (!shape)
+        return;
+    table[0] = 0x27;
+    table[1] = shape == 1 ? 0 : 0x80;
+    table[2] = cdrom ? (shape == 2 ? 0xa1 : 0xa0) : commands[table[2] % ARRAY_SIZE(commands)];
+    table[5] = table[6] = table[8] = table[9] = table[10] = 0;
+    table[7] |= 0x40;
+    table[0x40] = packets[table[0x40] % ARRAY_SIZE(packets)];
+    table[0x42] = table[0x43] = 0;
+}
+
 static void disk_command(struct fuzz *f)
 {
-    unsigned op = fuzz_below(f, 8), slot = op & 3;
+    unsigned op = fuzz_below(f, 16), slot = op & 3;
+    bool cdrom = op & 8;
     struct {
         u32 flags, moved;
         u64 table, reserved[2];
-    } header = {.flags = (u32)fuzz_number(f, 4), .table = AHCI_TABLE + slot * 0x100};
+    } header = {.flags = 0x50000u | (cdrom ? 0x25u : 5u), .table = AHCI_TABLE + slot * 0x100};
     if (op & 4)
-        header.flags = (header.flags & ~0x1fu) | 5;
+        header.flags ^= (u32)fuzz_number(f, 3);
     memcpy(ram + AHCI_LIST + slot * sizeof(header), &header, sizeof(header));
     u8 *table = ram + header.table;
-    fuzz_bytes(f, table + 2, 14);
-    table[0] = 0x27;
-    table[1] = fuzz_below(f, 8) ? 0x80 : 0;
-    fuzz_bytes(f, table + 0x40, 12);
-    fuzz_bytes(f, table + 0x80, 32);
-    if (fuzz_below(f, 8))
-        memset(table + 0x84, 0, 4);
+    command_fis(f, table, cdrom);
+    for (unsigned i = 0; i < 5; i++) {
+        u32 prd[4] = {(u32)fuzz_number(f, 2), op & 4 ? (u32)fuzz_number(f, 1) : 0, 0,
+                      (u32)fuzz_number(f, 2)};
+        memcpy(table + 0x80 + i * sizeof(prd), prd, sizeof(prd));
+    }
     adapter_enable();
-    u32 port = fuzz_below(f, 2) ? AHCI_PORT : AHCI_CDROM;
-    io_bus_write(&vm.mmio, AHCI_BASE + port + 0x34, 4, fuzz_below(f, 2) ? 1u << slot : 0);
+    u32 port = cdrom ? AHCI_CDROM : AHCI_PORT;
+    io_bus_write(&vm.mmio, AHCI_BASE + port + 0x34, 4, table[2] >> 1 == 0x30 ? 1u << slot : 0);
     io_bus_write(&vm.mmio, AHCI_BASE + port + 0x38, 4, 1u << slot);
 }
 
