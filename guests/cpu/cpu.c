@@ -216,6 +216,10 @@ static void xstate(void)
     XSETBV_FAULTS("XCR0 reserved", 0, XCR0_X87 | XCR0_BAD_BIT);
     XSETBV_FAULTS("XCR1", 1, XCR0_X87);
     USER_FAULTS("XSETBV", VECTOR_GP, 0, "xsetbv", : : "c"(0), "a"(1), "d"(0));
+    if (!(cpuid(LEAF_XSTATE, 1).eax & BIT(3))) {
+        FAULTS("XSAVES is hidden", VECTOR_UD, 0, "xsaves (%0)", : : "r"(gdt), "a"(0), "d"(0));
+        FAULTS("XRSTORS is hidden", VECTOR_UD, 0, "xrstors (%0)", : : "r"(gdt), "a"(0), "d"(0));
+    }
     for (unsigned bit = 2; bit < 63; bit++)
         if (!(offered >> bit & 1))
             XSETBV_FAULTS("XCR0 with a component that is not shown", 0,

@@ -182,6 +182,55 @@ static void devices(void)
     }
 }
 
+// The first 4 GiB once more by pages of 1 GiB; where CPUID shows none, bit 7 is reserved there.
+#define HUGE_SHIFT       39
+#define HUGE_SLOT        3
+#define CPUID_EXTENDED_1 0x80000001u
+#define HUGE_VA          ((u64)HUGE_SLOT << HUGE_SHIFT)
+#define HUGE_BAD_BIT     BIT(13)
+
+static volatile u64 huge_table[512] ALIGNED(4096);
+
+static void huge_pages(void)
+{
+    volatile u64 *level4 = (volatile u64 *)(read_cr3() & ~PAGE_MASK);
+    volatile u64 *huge = (volatile u64 *)(HUGE_VA + (u64)page);
+    u64 value = 0;
+    for (u64 i = 0; i < 4; i++)
+        huge_table[i] = i * PAGE_1G | PTE_P | PTE_W | PTE_LARGE;
+    level4[HUGE_SLOT] = (u64)huge_table | PTE_P | PTE_W;
+    volatile u64 *small = (volatile u64 *)page;
+    *small = PATTERN;
+    if (!cpu_has(CPUID_EXTENDED_1, EDX, 26)) {
+        FAULTS("a page of 1 GiB", VECTOR_PF, PF_PRESENT | PF_RESERVED, "mov (%0), %%rax",
+               :
+               : "r"(huge)
+               : "rax");
+        return;
+    }
+    check_equal(*huge, PATTERN, "by a page of 1 GiB");
+    check_equal(huge_table[0] & (PTE_A | PTE_D), PTE_A, "a read sets its A");
+    *huge = PATTERN + 1;
+    check_equal(*small, PATTERN + 1, "a write by a page of 1 GiB");
+    check(huge_table[0] & PTE_D, "it is dirty");
+    WORKS("MOV to a device by a page of 1 GiB", "movl $1, (%0)",
+          :
+          : "r"(HUGE_VA + IOAPIC)
+          : "memory");
+    WORKS("MOV from a device by a page of 1 GiB", "movl (%1), %k0",
+          : "=r"(value)
+          : "r"(HUGE_VA + IOAPIC));
+    check_equal(value, 1, "the device keeps that");
+    check(huge_table[3] & PTE_D, "the device's page is dirty");
+    huge_table[0] |= HUGE_BAD_BIT;
+    invlpg((const void *)huge);
+    FAULTS("a page of 1 GiB with a reserved bit", VECTOR_PF, PF_PRESENT | PF_RESERVED,
+           "mov (%0), %%rax",
+           :
+           : "r"(huge)
+           : "rax");
+}
+
 // --- paging outside long mode ---
 
 #define PAE_ENTRIES    4
@@ -246,6 +295,7 @@ void guest_main(const u8 *boot_params)
     accessed_dirty();
     remapping();
     devices();
+    huge_pages();
     legacy_modes();
     check_finish();
 }

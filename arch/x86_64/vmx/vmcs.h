@@ -29,7 +29,6 @@
     X(MSR_BITMAPS, 0x2004)                                                                         \
     X(TSC_OFFSET, 0x2010)                                                                          \
     X(EPT_POINTER, 0x201a)                                                                         \
-    X(XSS_EXITING_BITMAP, 0x202c)                                                                  \
     X(ENCLS_EXITING_BITMAP, 0x202e)                                                                \
     X(GUEST_PHYSICAL_ADDRESS, 0x2400)                                                              \
     X(LINK_POINTER, 0x2800)                                                                        \
@@ -171,7 +170,6 @@ enum vmcs_field {
 #define PROC2_PAUSE_LOOP_EXITING BIT(10)
 #define PROC2_ENABLE_INVPCID     BIT(12)
 #define PROC2_ENCLS_EXITING      BIT(15)
-#define PROC2_ENABLE_XSAVES      BIT(20)
 
 // "VM-Exit Controls", "VM-Entry Controls"
 #define EXIT_CONTROL_SAVE_DEBUG_CONTROLS BIT(2)

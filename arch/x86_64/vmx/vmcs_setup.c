@@ -58,8 +58,6 @@ static void optional_controls_write(const struct vmx_vcpu *v, u32 proc2)
         vmwrite(VMCS_PLE_GAP, PAUSE_LOOP_GAP);
         vmwrite(VMCS_PLE_WINDOW, PAUSE_LOOP_WINDOW);
     }
-    if (proc2 & PROC2_ENABLE_XSAVES)
-        vmwrite(VMCS_XSS_EXITING_BITMAP, 0);
     if (proc2 & PROC2_ENCLS_EXITING)
         vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ull);
 }
