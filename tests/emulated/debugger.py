@@ -61,8 +61,9 @@ class Line:
         self.server.close()
 
 
-def gdb(line, commands, program=None, interrupt=False):
-    """Runs GDB with these commands once it is connected; returns what it printed. interrupt: with one Ctrl-C."""
+def gdb(line, commands, program=None, interrupt=None):
+    """Runs GDB with these commands once it is connected; returns what it printed. interrupt: a function that returns
+    when Ctrl-C is to be typed."""
     script = ["set confirm off", "set pagination off", "set remotetimeout 30", "set width 0",
               f"target remote 127.0.0.1:{line.port}", *commands]
     command = ["gdb", "-nx", "-batch"] + [word for c in script for word in ("-ex", c)]
@@ -73,7 +74,7 @@ def gdb(line, commands, program=None, interrupt=False):
         try:
             if interrupt:
                 text = run.stdout.readline()  # it is connected
-                time.sleep(INTERRUPT_SECONDS)
+                interrupt()
                 run.send_signal(signal.SIGINT)
             text += run.communicate(timeout=GDB_SECONDS)[0]
         except subprocess.TimeoutExpired as error:
@@ -147,7 +148,7 @@ def check_real_mode(run, line):
 
 def check_interrupt(run, line):
     """A guest that never exits by itself, and has its interrupts off."""
-    text = gdb(line, ["continue", PRINT_PC, "detach"], interrupt=True)
+    text = gdb(line, ["continue", PRINT_PC, "detach"], interrupt=lambda: time.sleep(INTERRUPT_SECONDS))
     run.check("Ctrl-C stops a spinning guest", "SIGINT" in text and len(places(text)) == 1, text)
 
 
@@ -194,7 +195,7 @@ memory = 192M
 kernel = \\guests\\vmlinuz
 initrd = \\guests\\initrd.gz
 cmdline = console=ttyS0 quiet
-gdb = yes
+gdb = wait
 """
 GUEST_PROMPT = r"/ # (?:\x1b\[6n)?$"
 # From the IDT's entry of the local APIC timer's vector, as Linux numbers it: where its code is.
@@ -203,19 +204,23 @@ TIMER_HANDLER = ["set $gate = $idt_base + 16 * 0xec",
                  "((long)*(unsigned int *)($gate + 8) << 32)"]
 
 
-@scenario("gdb-linux", Machine("", emulator="bochs", model="corei7_skylake_x", second_serial=True),
+@scenario("gdb-linux", Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2, second_serial=True),
           Image(LINUX, LINUX_FILES))
 def gdb_linux(run):
+    """Under GDB from its first instruction on, with all its CPUs' start-up."""
+    def boot_linux():
+        run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
+        run.expect(GUEST_PROMPT, LINUX_SECONDS)
+
     run.boot()
     run.type("start linux -c\r")
-    run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
-    run.expect(GUEST_PROMPT, LINUX_SECONDS)
     with Line(run.emulator.second) as line:
-        text = gdb(line, ["info threads", *TIMER_HANDLER, "hbreak *$handler", "continue", PRINT_PC,
+        text = gdb(line, ["stepi", "continue", "info threads", *TIMER_HANDLER, "hbreak *$handler", "continue", PRINT_PC,
                           r'printf "handler %#lx\n", $handler', "stepi", "stepi", PRINT_PC, "delete",
-                          "break *$handler", "continue", PRINT_PC, "detach"])
+                          "break *$handler", "continue", PRINT_PC, "detach"], interrupt=boot_linux)
     handler = re.search(r"^handler (0x[0-9a-f]+)$", text, re.MULTILINE)
     seen = places(text)
+    run.check("Ctrl-C stops Linux", "SIGINT" in text, text)
     run.check("each vCPU is a thread", len(re.findall(r"Thread \d+ \(vCPU", text)) >= 2, text)
     run.check("hardware and software breakpoints stop the kernel's timer interrupt",
               handler and len(seen) == 3 and seen[0] == seen[2] == int(handler.group(1), 16), text)
