@@ -116,6 +116,28 @@ TEST(the_kernel_is_told_what_there_is)
     CHECK_EQ(entry.entry.type, 1);
 }
 
+// They ask for nothing in their header, look at no flags, take mem_upper for all memory, and a
+// module only if it is the only one: their environment.
+TEST(kvm_unit_tests_find_what_they_read)
+{
+    start();
+    header_set(0);
+    elf32()->e_entry = segment()->p_vaddr = segment()->p_paddr = 4 * MIB;
+    in.kernel_name = "\\apic.flat";
+    in.cmdline = "x2apic 1";
+    in.modules[0] = (struct guest_module){"\\env", "", "NR_CPUS=2\n", 10};
+    in.module_count = 1;
+    CHECK_EQ(load(), OK);
+    CHECK_EQ(out.rip, 4 * MIB);
+    CHECK_EQ(info().mem_upper, (MEMORY - MIB) / KIB);
+    CHECK(guest_has(info().cmdline, "\\apic.flat x2apic 1", 20)); // the first word is skipped
+    CHECK_EQ(info().mods_count, 1);
+    struct multiboot_module m;
+    CHECK_EQ(guest_memory_read(&gm, info().mods_addr, &m, sizeof(m)), OK);
+    CHECK_EQ(m.mod_end - m.mod_start, 10);
+    CHECK(guest_has(m.mod_start, "NR_CPUS=2\n", 10));
+}
+
 TEST(no_module_and_an_empty_command_line)
 {
     start();
