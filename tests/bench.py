@@ -7,6 +7,7 @@ GRUB from a legacy BIOS on the same CPU model with the same memory. The exit sta
 """
 
 import concurrent.futures
+import dataclasses
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "emulated"))
 import exit_costs  # noqa: E402
 import peers  # noqa: E402
 import scenario  # noqa: E402
+import scheduling  # noqa: E402
 from emulator import Emulator  # noqa: E402
 
 BARE_SECONDS = 600
@@ -28,6 +30,7 @@ BARE_MEMORY = 256  # MiB, as the guest has
 ENTRY_ADDRESS = 0x1000200
 # Bochs reads MSR 1A0h as 0, on which this kernel picks a string routine that the CPU does not have.
 BARE_CMDLINE = exit_costs.LINUX_CMDLINE + " clearcpuid=580"
+LIMITS = {**exit_costs.LIMITS, **exit_costs.IPI_LIMITS}
 BOOT_LIMIT = 1.05
 LOOP_LIMIT = 1.02
 
@@ -99,7 +102,16 @@ def run_plinth():
     with Emulator(machine) as emulator:
         run = scenario.Run("bench", emulator)
         run.boot()
-        return exit_costs.measure(run), exit_costs.measure_linux(run)
+        return exit_costs.measure(run, *exit_costs.GUESTS), exit_costs.measure_linux(run)
+
+
+def run_two_cpus():
+    """What IPIs between two host CPUs cost."""
+    path = scenario.build_image("bench-ipi", scheduling.IPI_IMAGE)
+    with Emulator(dataclasses.replace(scheduling.IPI_MACHINE, image=path)) as emulator:
+        run = scenario.Run("bench-ipi", emulator)
+        run.boot()
+        return exit_costs.measure(run, "cost")
 
 
 def cell(value):
@@ -119,7 +131,7 @@ def row(name, value, limit, others):
 def exit_rows(exits):
     for name, others in peers.EXITS.items():
         median = exits.get(name, (None,))[0]
-        yield row(name, median, exit_costs.LIMITS.get(name), others)
+        yield row(name, median, LIMITS.get(name), others)
 
 
 def linux_rows(ours, bare):
@@ -137,7 +149,9 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         bare_future, our_future = pool.submit(run_bare), pool.submit(run_plinth)
         bare, (exits, ours) = bare_future.result(), our_future.result()
-    print(f"Instructions, median of 1001, on Bochs {exit_costs.MODEL} with one CPU\n")
+    exits.update(run_two_cpus())
+    print(f"Instructions, median of 1001, on Bochs {exit_costs.MODEL} with one CPU; ipi-*: "
+          f"{scheduling.IPI_MACHINE.model} with two\n")
     print(f"{'operation':28}" + "".join(
         f"{h:>12}" for h in ("Plinth", "limit", "KVM off", "KVM default", "Xen")))
     verdicts = list(exit_rows(exits)) + list(linux_rows(ours, bare))

@@ -21,6 +21,13 @@ EXITS = {
     "mmio-read": (None, None, None),
     "fault-backed": (2887, 3020, None),
     "fault-first-touch": (6228, 6361, None),
+    "rep-movs-write": (None, None, None),
+    "rep-movs-read": (None, None, None),
+    "switch": (None, None, None),
+    "ipi-halted-send": (None, None, None),
+    "ipi-halted-handler": (None, None, None),
+    "ipi-running-send": (None, None, None),
+    "ipi-running-handler": (None, None, None),
     "self-ipi-hlt": (6787, 7124, 1352),  # Xen: APICv
     "timer-late-hlt": (6548, 10822, 7004),
     "timer-late-spin": (2190, 2297, 2775),

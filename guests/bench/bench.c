@@ -2,16 +2,18 @@
 // What an exit costs, as the guest sees it: rdtsc; operation; rdtsc, SAMPLES times, the median of
 // the raw differences (an empty pair gives 2 on an emulator whose TSC counts instructions). One
 // line an operation: "bench: NAME MEDIAN MIN MAX". The VM must have 4 KiB pages and an initrd of at
-// least SAMPLES pages (memory with backing that is not mapped yet), and memory above FRESH_BASE
-// that nobody touched.
+// least SAMPLES pages (memory with backing that is not mapped yet), memory above FRESH_BASE that
+// nobody touched, and the device "testdev".
 #include "guests/lib/guest.h"
 #include "guests/lib/samples.h"
 
 #define SAMPLES    1001
+#define ELEMENTS   64
 #define FRESH_BASE (48 * MIB)
 
 #define SCRATCH_PORT     0x2ff // COM2's scratch register: a device without side effects
 #define IOAPIC_BASE      0xfec00000ull
+#define DEVICE_MEMORY    0xff000000ull // of the device "testdev"
 #define X2APIC_ID        0x802
 #define X2APIC_EOI       0x80b
 #define X2APIC_SVR       0x80f
@@ -66,6 +68,17 @@ static void report(const char *name)
         report(name);                                                                              \
     } while (0)
 
+// Instructions of a string operation for one of its elements; between memory and a device's memory.
+static void measure_string(const char *name, u64 from, u64 to)
+{
+    for (unsigned i = 0; i < SAMPLES; i++) {
+        u64 count = ELEMENTS, source = from, target = to, start = rdtsc();
+        __asm__ volatile("rep movsl" : "+c"(count), "+S"(source), "+D"(target) : : "memory");
+        samples[i] = (u32)(rdtsc() - start) / ELEMENTS;
+    }
+    report(name);
+}
+
 #define STRING_(x) #x
 #define STRING(x)  STRING_(x)
 
@@ -86,6 +99,8 @@ static void measure_instructions(void)
     MEASURE("port-read", "mov %%edi, %%edx; in %%dx, %%al", SCRATCH_PORT);
     MEASURE("mmio-write", "movl $0, (%%rdi)", IOAPIC_BASE);
     MEASURE("mmio-read", "movl (%%rdi), %%eax", IOAPIC_BASE);
+    measure_string("rep-movs-write", FRESH_BASE, DEVICE_MEMORY);
+    measure_string("rep-movs-read", DEVICE_MEMORY, FRESH_BASE);
 }
 
 static void measure_touch(const char *name, u64 base)

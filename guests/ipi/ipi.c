@@ -244,7 +244,10 @@ static void bench(void)
         cpu_pause();
     measure_ipi("ipi-halted-send", "ipi-halted-handler", WAIT_HALTED);
     bench_wait = WAIT_RUNNING;
+    u64 before = received[1];
     send(0, 1); // out of its HLT, into the other way of waiting
+    while (received[1] == before)
+        cpu_pause();
     measure_ipi("ipi-running-send", "ipi-running-handler", WAIT_RUNNING);
     guest_finish(true, NULL);
 }

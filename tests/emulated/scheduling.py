@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """vCPUs that wake each other, and guests beside others that never give a CPU away."""
 
+import exit_costs
 from emulator import Machine
 from scenario import PROMPT, Image, scenario
 
@@ -30,13 +31,18 @@ def run_guest(run, name):
     return text
 
 
-@scenario("ipi-wake-ups", Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2),
-          Image(two_vcpus("apart", "0, 1") + two_vcpus("together", "0"), {"guests/ipi": "build/guests/ipi.bin"}))
+IPI_MACHINE = Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2)
+IPI_IMAGE = Image(two_vcpus("apart", "0, 1") + two_vcpus("together", "0") +
+                  two_vcpus("cost", "0, 1", "cmdline = bench"), {"guests/ipi": "build/guests/ipi.bin"})
+
+
+@scenario("ipi-wake-ups", IPI_MACHINE, IPI_IMAGE)
 def ipi_wake_ups(run):
     """None lost, none twice, in 131000 IPIs between vCPUs that halt, on two host CPUs and on one."""
     run.boot()
     run_guest(run, "apart")
     run_guest(run, "together")
+    exit_costs.check_limits(run, exit_costs.measure(run, "cost"), exit_costs.IPI_LIMITS)
 
 
 @scenario("time-under-load", Machine("", emulator="bochs", model="corei7_haswell_4770"),
