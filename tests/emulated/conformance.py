@@ -7,6 +7,7 @@ from scenario import PROMPT, Image, scenario
 GUESTS = ("sensitive", "exceptions", "cpu", "paging", "apic")
 SMP_GUEST = "smp"  # wants a host CPU for each of its two: see docs/testing.md, NMIs on Bochs
 STATE_GUESTS = ("xstate-a", "xstate-b", "xstate-c")  # more than the host has CPUs
+STATE_LOOKS = 120  # at its log, until it is through
 MEMORY = "16M"
 VERDICT = r"guest: (ok|FAIL [^\r\n]*)|does not run"
 
@@ -33,7 +34,7 @@ def check_guest(run, name):
 def check_isolation(run):
     """Several since the boot, each with its own pattern in all registers, taking turns on the CPUs."""
     for name in STATE_GUESTS:
-        for _ in range(40):
+        for _ in range(STATE_LOOKS):
             text = run.command("log " + name)
             if "guest: " in text:
                 break
@@ -56,3 +57,11 @@ def conformance_tigerlake(run):
 @scenario("conformance-haswell", Machine("", emulator="bochs", model="corei7_haswell_4770"), IMAGE)
 def conformance_haswell(run):
     conformance(run)
+
+
+@scenario("isolation-skylake", Machine("", emulator="bochs", model="corei7_skylake_x"), IMAGE)
+def isolation_skylake(run):
+    run.boot()
+    check_isolation(run)
+    text = run.command("log " + STATE_GUESTS[0])
+    run.check("AVX-512 took part", "with AVX-512" in text, text)
