@@ -271,6 +271,20 @@ $(B)/guests/initrd.gz: guests/linux/mkinitrd $(BUSYBOX) $(GUESTBENCH) guests/lin
 $(B)/guests/initrd-bench.gz: guests/linux/mkinitrd $(GUESTBENCH)
 	$< $@ console init=$(GUESTBENCH)
 
+# Kernels that tests boot as they are.
+$(B)/guests/memtest $(B)/guests/memtest32 &:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) memtest86+ $(B)/packages/memtest86+
+	cp $(B)/packages/memtest86+/boot/memtest86+x64.bin $(B)/guests/memtest
+	cp $(B)/packages/memtest86+/boot/memtest86+ia32.bin $(B)/guests/memtest32
+
+$(B)/guests/xen:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) xen-hypervisor-4.17-amd64 $(B)/packages/xen
+	gzip -dc $(B)/packages/xen/boot/xen-4.17-amd64.gz > $@
+
+KERNELS := $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen
+
 # The disk image: what goes onto a stick.
 IMAGE_FILES := guests/vmlinuz guests/initrd.gz
 
@@ -318,7 +332,7 @@ clean:
 
 # Tests. tests/run.py's exit status is the verdict.
 TEST_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
-    $(B)/guests/initrd-bench.gz
+    $(B)/guests/initrd-bench.gz $(KERNELS)
 
 .PHONY: test check bench unit fuzz lint format
 test: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS) image
