@@ -176,7 +176,7 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
 TEST_GUESTS := bench ipi hostile tasks forms devices debug
-CHECK_GUESTS := sensitive exceptions cpu paging apic xstate mmio ahci smp time
+CHECK_GUESTS := sensitive exceptions cpu paging apic xstate mmio ahci smp time witness
 GUEST_CFLAGS := $(filter-out -Os -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS)) -O2
 GUEST_LIB := $(addprefix $(B)/guests/lib/, start.o guest.o smp_start.o smp.o samples.o)
 CHECK_LIB := $(GUEST_LIB) $(B)/guests/lib/check.o
@@ -207,6 +207,23 @@ $(B)/guests/$(1).elf: $(B)/guests/$(1).o $(2) guests/lib/guest.ld
 endef
 $(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest),$(GUEST_LIB))))
 $(foreach guest,$(CHECK_GUESTS),$(eval $(call test_guest_rule,$(guest),$(CHECK_LIB))))
+
+# The guest fuzzer: several files, and a flat image for its second CPU.
+FUZZ_GUEST := $(addprefix $(B)/guests/fuzz/, fuzz.o world.o trial.o instruction.o modes.o)
+TEST_GUEST_IMAGES += $(B)/guests/fuzz.bin
+$(B)/guests/fuzz/%.o: guests/fuzz/%.c
+	@mkdir -p $(@D)
+	@echo '  CC      $@'
+	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+$(B)/guests/fuzz/modes.o: guests/fuzz/modes.asm
+	@mkdir -p $(@D)
+	@echo '  NASM    $@'
+	@$(NASM) -f bin -o $(@:.o=.flat) $<
+	@echo '.data; .globl fuzz_modes, fuzz_modes_end; fuzz_modes: .incbin "$(@:.o=.flat)"; fuzz_modes_end:' | \
+	    $(CC) -c -x assembler -o $@ -
+$(B)/guests/fuzz.elf: $(FUZZ_GUEST) $(CHECK_LIB) guests/lib/guest.ld
+	@echo '  LD      $@'
+	@ld -T guests/lib/guest.ld -nostdlib -z noexecstack --no-warn-rwx-segments $(CHECK_LIB) $(FUZZ_GUEST) -o $@
 
 # The core, with and without what a debugger wants. libgcc: 128-bit division (mul_div() in vmm/lib/bits.h).
 LIBGCC := $(shell $(CC) -print-libgcc-file-name)
@@ -361,4 +378,4 @@ format:
 
 # Only what is there: a rule must not try to make these.
 -include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS) $(FUZZ_CHIPS) $(FUZZ_BOOT) $(FUZZ_LOADERS)) $(UNIT_TESTS:=.d) $(FUZZERS:=.d) \
-    $(B)/guests/*.d $(B)/guests/lib/*.d)
+    $(B)/guests/*.d $(B)/guests/*/*.d)
