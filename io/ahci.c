@@ -84,7 +84,8 @@ static const struct pci_identity identity = {
 
 // --- interrupts ---
 
-// IS follows the ports; writing it clears what no port says any more.
+// A bit of IS is set as long as its port has something enabled to say; writing it clears what no
+// port says any more.
 void ahci_update(struct ahci *ahci)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++)
@@ -346,11 +347,11 @@ static u32 register_read(struct ahci *ahci, u64 offset)
 static void register_write(struct ahci *ahci, u64 offset, u32 value)
 {
     struct ahci_port *port = register_port(ahci, offset);
-    if (port)
+    if (port) {
         port_write(ahci, port, (unsigned)bits_get(offset, 0, PORT_SIZE_SHIFT), value);
-    else if (offset == HBA_GHC)
+    } else if (offset == HBA_GHC) {
         write_control(ahci, value);
-    else if (offset == HBA_IS) {
+    } else if (offset == HBA_IS) {
         ahci->interrupt &= ~value;
         ahci->announced &= ~value;
     }
