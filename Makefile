@@ -302,6 +302,13 @@ $(B)/guests/xen:
 
 KERNELS := $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen
 
+# What firmware in a VM starts: GRUB on a CD.
+$(B)/guests/grub.iso: guests/grub/grub.cfg
+	@echo '  ISO     $@'
+	@mkdir -p $(@D)/grub-cd/boot/grub && cp $< $(@D)/grub-cd/boot/grub/
+	@grub-mkrescue --install-modules="serial terminal echo lsmmap halt reboot normal iso9660 biosdisk" --locales= \
+	    --themes= --fonts= -o $@ $(@D)/grub-cd > $@.log 2>&1 || (cat $@.log; false)
+
 # The disk image: what goes onto a stick.
 IMAGE_FILES := guests/vmlinuz guests/initrd.gz
 
@@ -349,7 +356,7 @@ clean:
 
 # Tests. tests/run.py's exit status is the verdict.
 TEST_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
-    $(B)/guests/initrd-bench.gz $(KERNELS)
+    $(B)/guests/initrd-bench.gz $(KERNELS) $(B)/guests/grub.iso
 
 .PHONY: test check bench unit fuzz lint format
 test: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS) image

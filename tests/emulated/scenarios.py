@@ -8,6 +8,7 @@ import conformance  # noqa: F401
 import debugger  # noqa: F401
 import disks  # noqa: F401
 import exit_costs  # noqa: F401
+import firmware  # noqa: F401
 import fuzz_guest  # noqa: F401
 import kernels  # noqa: F401
 import linux  # noqa: F401
