@@ -285,6 +285,22 @@ $(B)/guests/initrd.gz: guests/linux/mkinitrd $(BUSYBOX) $(GUESTBENCH) guests/lin
     guests/linux/motd
 	$< $@ $(INITRD_COMMON) $(INITRD_FILES)
 
+# The same with Debian's general kernel, whose modules drive disks.
+DISKS_MODULES := scsi/scsi_common scsi/scsi_mod scsi/sd_mod scsi/sr_mod ata/libata ata/libahci ata/ahci cdrom/cdrom
+DISKS_MODULES := $(DISKS_MODULES:%=drivers/%) fs/isofs/isofs block/t10-pi lib/crc-t10dif lib/crc64 lib/crc64-rocksoft \
+    crypto/crct10dif_common
+DISKS_SPECS = $(foreach m,$(DISKS_MODULES),lib/modules/$(1)/$(notdir $(m)).ko=$(2)/lib/modules/$(1)/kernel/$(m).ko)
+
+$(B)/guests/vmlinuz-disks:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) --dependency '^linux-image-[0-9]' linux-image-amd64 $(B)/packages/linux-disks
+	cp $(B)/packages/linux-disks/boot/vmlinuz-* $@
+
+$(B)/guests/initrd-disks.gz: guests/linux/mkinitrd $(BUSYBOX) $(B)/guests/vmlinuz-disks guests/linux/init \
+    guests/linux/inittab guests/linux/motd
+	$< $@ $(filter-out bin/guestbench%,$(INITRD_COMMON)) $(INITRD_FILES) mnt/ \
+	    $(call DISKS_SPECS,$(notdir $(wildcard $(B)/packages/linux-disks/lib/modules/*)),$(B)/packages/linux-disks)
+
 $(B)/guests/initrd-bench.gz: guests/linux/mkinitrd $(GUESTBENCH)
 	$< $@ console init=$(GUESTBENCH)
 
@@ -356,6 +372,7 @@ clean:
 
 # Tests. tests/run.py's exit status is the verdict.
 TEST_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
+    $(B)/guests/vmlinuz-disks $(B)/guests/initrd-disks.gz \
     $(B)/guests/initrd-bench.gz $(KERNELS) $(B)/guests/grub.iso
 
 .PHONY: test check bench unit fuzz lint format

@@ -7,6 +7,7 @@ import boot_ways  # noqa: F401
 import conformance  # noqa: F401
 import debugger  # noqa: F401
 import disks  # noqa: F401
+import disks_linux  # noqa: F401
 import exit_costs  # noqa: F401
 import firmware  # noqa: F401
 import fuzz_guest  # noqa: F401
