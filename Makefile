@@ -35,7 +35,7 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/insn.c arch/x86_64/vector.asm arch/x86_64/xstate.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
-IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c \
+IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/flash.c io/acpi/tables.asm \
     io/pci_msi.c io/dma.c io/disk_image.c io/ata.c io/ata_identify.c io/atapi.c io/ahci.c io/ahci_command.c
 VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/load_plan.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_multiboot2.c vmm/load_pvh.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
@@ -48,16 +48,16 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
     vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/storage.c vmm/firmware.c vmm/fw_config.c vmm/acpi_loader.c vmm/test_devices.c vmm/acpi_tables.c
-VMX_SOURCES := $(addprefix arch/x86_64/vmx/, engine.c capabilities.c enable.c vmcs_setup.c vcpu.c run.c entry.asm \
+VMX_SOURCES := $(addprefix arch/x86_64/vmx/, engine.c capabilities.c enable.c vmcs_setup.c vcpu.c apic.c run.c entry.asm \
     decode.c event.c state.c control_registers.c explain.c explain_state.c explain_segments.c)
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
     $(VMM_SOURCES) $(VMX_SOURCES)
 CORE_OBJECTS := $(patsubst %,$(B)/core/%.o,$(basename $(CORE_SOURCES)))
 
 # Compiled for speed: the way from a guest's exit back into the guest, and what it calls on the way.
-HOT_SOURCES := $(addprefix arch/x86_64/vmx/, run.c decode.c event.c state.c vcpu.c control_registers.c) \
+HOT_SOURCES := $(addprefix arch/x86_64/vmx/, run.c decode.c event.c state.c vcpu.c apic.c control_registers.c) \
     vmm/lib/memory.c arch/x86_64/apic.c arch/x86_64/page_table.c arch/x86_64/insn.c mm/frame.c mm/guest_memory.c \
-    io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/serial.c \
+    io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/serial.c \
     $(addprefix vmm/, run.c exit.c vcpu.c vm_io.c control_registers.c cpuid.c msr.c run_queue.c thread.c emulate.c \
     emulate_fetch.c emulate_memory.c emulate_string.c alu.c guest_walk.c)
 HOT_OBJECTS := $(HOT_SOURCES:%.c=$(B)/core/%.o)

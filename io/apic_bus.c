@@ -81,7 +81,7 @@ static void deliver_lowest(struct apic_bus *bus, const struct apic_message *m,
         struct lapic *lapic = bus->lapics[index];
         if (lapic == except || !lapic_is_software_enabled(lapic) || !matches(lapic, m))
             continue;
-        if (!winner || lapic->tpr < winner->tpr) {
+        if (!winner || lapic_tpr(lapic) < lapic_tpr(winner)) {
             winner = lapic;
             winner_index = index;
         }

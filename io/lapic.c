@@ -45,7 +45,7 @@ int lapic_pending(const struct lapic *lapic)
 }
 
 // "Task and Processor Priorities".
-static void ppr_update(struct lapic *lapic)
+void lapic_ppr_update(struct lapic *lapic)
 {
     int highest = vectors_highest(lapic->isr, lapic->isr_words);
     u32 in_service = highest < 0 ? 0 : priority_class((u32)highest);
@@ -56,13 +56,14 @@ static void ppr_update(struct lapic *lapic)
 
 void lapic_tpr_write(struct lapic *lapic, u32 value)
 {
+    lapic_own(lapic);
     lapic->tpr = value;
-    ppr_update(lapic);
+    lapic_ppr_update(lapic);
 }
 
 u64 lapic_cr8_read(const struct lapic *lapic)
 {
-    return lapic->tpr >> 4;
+    return lapic_tpr(lapic) >> 4;
 }
 
 void lapic_cr8_write(struct lapic *lapic, u64 value)
@@ -74,7 +75,7 @@ void lapic_accept(struct lapic *lapic, u8 vector)
 {
     vector_clear(lapic->irr, &lapic->irr_words, vector);
     vector_set(lapic->isr, &lapic->isr_words, vector);
-    ppr_update(lapic);
+    lapic_ppr_update(lapic);
 }
 
 void lapic_raise(struct lapic *lapic, u8 vector, bool level)
@@ -89,7 +90,7 @@ void lapic_raise(struct lapic *lapic, u8 vector, bool level)
     if (lapic->irr[vector / 32] & bit)
         return;
     vector_set(lapic->irr, &lapic->irr_words, vector);
-    if (priority_class(vector) > priority_class(lapic->ppr))
+    if (priority_class(vector) > priority_class(lapic->ppr) || lapic->in_page)
         lapic->ops->changed(lapic);
 }
 
@@ -157,6 +158,7 @@ static void lint0_level_update(struct lapic *lapic)
     if (!lapic->lint0_level || !lint0_is_level(*lvt) || (*lvt & (LVT_MASKED | LVT_REMOTE_IRR)))
         return;
     *lvt |= LVT_REMOTE_IRR;
+    lapic_mirror(lapic, LAPIC_LVT_LINT0);
     lapic_lvt_deliver(lapic, LVT_LINT0);
 }
 
@@ -201,12 +203,12 @@ void lapic_lint0_write(struct lapic *lapic, u32 value)
 
 // --- end of interrupt ---
 
-static COLD void level_eoi(struct lapic *lapic, u8 vector)
+COLD void lapic_level_eoi(struct lapic *lapic, u8 vector)
 {
-    ppr_update(lapic);
     u32 *lint0 = &lapic->lvt[LVT_LINT0];
     if ((*lint0 & LVT_REMOTE_IRR) && (*lint0 & LVT_VECTOR) == vector) {
         *lint0 &= ~LVT_REMOTE_IRR;
+        lapic_mirror(lapic, LAPIC_LVT_LINT0);
         lint0_level_update(lapic);
     }
     if (!(lapic->svr & SVR_SUPPRESS_EOI) && lapic->bus->eoi)
@@ -215,16 +217,16 @@ static COLD void level_eoi(struct lapic *lapic, u8 vector)
 
 void lapic_eoi(struct lapic *lapic)
 {
+    lapic_own(lapic);
     if (!lapic->isr_words)
         return;
     unsigned word = bit_highest(lapic->isr_words), bit = bit_highest(lapic->isr[word]);
     lapic->isr[word] &= ~(1u << bit);
     if (!lapic->isr[word])
         lapic->isr_words &= ~(1u << word);
+    lapic_ppr_update(lapic);
     if (unlikely(lapic->tmr[word] >> bit & 1))
-        level_eoi(lapic, (u8)(word * 32 + bit));
-    else
-        ppr_update(lapic);
+        lapic_level_eoi(lapic, (u8)(word * 32 + bit));
 }
 
 // --- life ---
@@ -261,7 +263,10 @@ void lapic_init_signal(struct lapic *lapic)
     lapic->dfr = ~0u;
     lapic->svr = SVR_VECTOR;
     lapic->pv_eoi_pending = false;
+    lapic->in_page = false;
     lapic_timer_reset(lapic);
+    lapic_mirror_all(lapic);
+    lapic->ops->mode(lapic);
 }
 
 void lapic_reset(struct lapic *lapic)

@@ -49,6 +49,7 @@ struct lapic_ops {
     void (*init)(struct lapic *lapic);
     void (*startup)(struct lapic *lapic, u8 page);
     void (*extint)(struct lapic *lapic); // LINT0 in ExtINT mode went up: ask the PIC
+    void (*mode)(struct lapic *lapic);   // lapic_page_mode() may have changed
 };
 
 struct apic_bus {
@@ -81,6 +82,8 @@ struct lapic {
     struct io_timer timer;
     bool lint0_level;
     bool pv_eoi_pending; // the guest was told that it may skip the next EOI write
+    u32 *page;           // the hardware's copy of the registers: lapic_page.c; null: there is none
+    bool in_page;        // TPR, ISR, IRR are there; irr has what came since
 };
 
 enum lapic_lvt {
@@ -116,6 +119,29 @@ void lapic_virtual_wire(struct lapic *lapic);
 // CR8 is the high half of TPR's low byte.
 u64 lapic_cr8_read(const struct lapic *lapic);
 void lapic_cr8_write(struct lapic *lapic, u64 value);
+
+// --- for a CPU that virtualises the local APIC (lapic_page.c) ---
+
+enum lapic_page_mode {
+    LAPIC_PAGE_UNUSED, // each access to a register must come here
+    LAPIC_PAGE_XAPIC,  // the page at LAPIC_BASE_DEFAULT is the APIC's
+    LAPIC_PAGE_X2APIC,
+};
+
+// `page` is zero, 4 KiB, in the layout of the xAPIC page; null takes it away.
+void lapic_page_attach(struct lapic *lapic, u32 *page);
+enum lapic_page_mode lapic_page_mode(const struct lapic *lapic);
+// A read of this register (MSR - 0x800) may be served from the page.
+bool lapic_page_serves(unsigned reg);
+// Before the guest runs: what is pending and in service goes to the page. False: it was there and
+// nothing is new. Else the highest vector that is requested and that is in service, 0 for none.
+bool lapic_page_push(struct lapic *lapic, u8 *requested, u8 *in_service);
+// The hardware did these: a write into the page at this offset, and the end of an interrupt.
+void lapic_page_written(struct lapic *lapic, unsigned offset);
+void lapic_page_eoi(struct lapic *lapic, u8 vector);
+
+// --- messages ---
+
 void apic_bus_deliver(struct apic_bus *bus, const struct apic_message *message);
 // A memory write of a device to 0xfeexxxxx.
 void apic_bus_msi(struct apic_bus *bus, u64 address, u32 data);

@@ -54,6 +54,7 @@ static void dfr_write(struct lapic *lapic, u32 value)
 static void svr_write(struct lapic *lapic, u32 value)
 {
     lapic->svr = value;
+    lapic->ops->mode(lapic);
     if (value & SVR_ENABLE)
         return;
     for (unsigned i = 0; i < ARRAY_SIZE(lapic->lvt); i++)
@@ -71,11 +72,12 @@ static void esr_write(struct lapic *lapic, u32 value)
 static void icr_write(struct lapic *lapic, u32 value)
 {
     lapic->icr = value;
-    apic_bus_ipi(lapic, value, lapic->icr_high >> LAPIC_ID_SHIFT, false);
+    apic_bus_ipi(lapic, value, lapic_icr_high(lapic) >> LAPIC_ID_SHIFT, false);
 }
 
 static void icr_high_write(struct lapic *lapic, u32 value)
 {
+    lapic_own(lapic);
     lapic->icr_high = value;
 }
 
@@ -107,6 +109,9 @@ enum register_access {
     XAPIC_W = 2,
     X2APIC_R = 4,
     X2APIC_W = 8,
+    IN_PAGE = 16, // may be in the hardware's copy
+    LIVE = 32,    // made when it is read
+    SPREADS = 64, // a write changes other registers too
     ANY_R = XAPIC_R | X2APIC_R,
     ANY_W = XAPIC_W | X2APIC_W,
     ANY_RW = ANY_R | ANY_W,
@@ -123,41 +128,45 @@ struct register_rule {
 };
 
 #define FIELD(name) .field = offsetof(struct lapic, name)
-#define READ_WORD(reg, name, n)                                                                    \
-    [(reg) + (n)] = {.access = ANY_R, .field = offsetof(struct lapic, name) + (n) * sizeof(u32)}
-#define READ_WORDS(reg, name)                                                                      \
-    READ_WORD(reg, name, 0), READ_WORD(reg, name, 1), READ_WORD(reg, name, 2),                     \
-        READ_WORD(reg, name, 3), READ_WORD(reg, name, 4), READ_WORD(reg, name, 5),                 \
-        READ_WORD(reg, name, 6), READ_WORD(reg, name, 7)
+#define READ_WORD(reg, name, n, more)                                                              \
+    [(reg) + (n)] = {.access = ANY_R | (more),                                                     \
+                     .field = offsetof(struct lapic, name) + (n) * sizeof(u32)}
+#define READ_WORDS(reg, name, more)                                                                \
+    READ_WORD(reg, name, 0, more), READ_WORD(reg, name, 1, more), READ_WORD(reg, name, 2, more),   \
+        READ_WORD(reg, name, 3, more), READ_WORD(reg, name, 4, more),                              \
+        READ_WORD(reg, name, 5, more), READ_WORD(reg, name, 6, more),                              \
+        READ_WORD(reg, name, 7, more)
 #define LVT_RULE(n, bits, fixed, writer)                                                           \
     {                                                                                              \
-        ANY_RW, FIELD(lvt[n]), .writable = LVT_VECTOR | LVT_MASKED | (bits),                       \
-                               .ignored = LVT_STATUS | (fixed), .write = writer                    \
+        ANY_RW | ((n) == LVT_TIMER ? SPREADS : 0), FIELD(lvt[n]),                                  \
+            .writable = LVT_VECTOR | LVT_MASKED | (bits), .ignored = LVT_STATUS | (fixed),         \
+            .write = writer                                                                        \
     }
 #define LVT_LINT (LVT_DELIVERY | LVT_POLARITY | LVT_LEVEL)
 
 static const struct register_rule rules[LAPIC_REGISTERS] = {
     [LAPIC_ID] = {ANY_R, .read = id_read},
     [LAPIC_VERSION] = {ANY_R, .read = version_read},
-    [LAPIC_TPR] = {ANY_RW, FIELD(tpr), .writable = LAPIC_TPR_WRITABLE, .write = lapic_tpr_write},
+    [LAPIC_TPR] = {ANY_RW | IN_PAGE, FIELD(tpr), .writable = LAPIC_TPR_WRITABLE,
+                   .write = lapic_tpr_write},
     [LAPIC_APR] = {XAPIC_R, .read = zero_read},
-    [LAPIC_PPR] = {ANY_R, FIELD(ppr)},
+    [LAPIC_PPR] = {ANY_R | IN_PAGE, FIELD(ppr)},
     [LAPIC_EOI] = {ANY_W, .write = eoi_write},
     [LAPIC_RRD] = {XAPIC_R, .read = zero_read},
     [LAPIC_LDR] = {ANY_R | XAPIC_W, .writable = LAPIC_LDR_WRITABLE, .read = ldr_read,
                    .write = ldr_write},
     [LAPIC_DFR] = {XAPIC_R | XAPIC_W, FIELD(dfr), .writable = LAPIC_DFR_WRITABLE,
                    .write = dfr_write},
-    [LAPIC_SVR] = {ANY_RW, FIELD(svr), .writable = SVR_WRITABLE, .write = svr_write},
-    READ_WORDS(LAPIC_ISR, isr),
-    READ_WORDS(LAPIC_TMR, tmr),
-    READ_WORDS(LAPIC_IRR, irr),
+    [LAPIC_SVR] = {ANY_RW | SPREADS, FIELD(svr), .writable = SVR_WRITABLE, .write = svr_write},
+    READ_WORDS(LAPIC_ISR, isr, IN_PAGE),
+    READ_WORDS(LAPIC_TMR, tmr, 0),
+    READ_WORDS(LAPIC_IRR, irr, IN_PAGE),
     [LAPIC_ESR] = {ANY_RW, FIELD(esr), .write = esr_write},
     [LAPIC_LVT_CMCI] = LVT_RULE(LVT_CMCI, LVT_DELIVERY, 0, lvt_cmci_write),
     [LAPIC_ICR] = {ANY_RW, FIELD(icr), .writable = ICR_WRITABLE, .ignored = ICR_STATUS,
                    .write = icr_write},
-    [LAPIC_ICR_HIGH] = {XAPIC_R | XAPIC_W, FIELD(icr_high), .writable = LAPIC_LDR_WRITABLE,
-                        .write = icr_high_write},
+    [LAPIC_ICR_HIGH] = {XAPIC_R | XAPIC_W | IN_PAGE, FIELD(icr_high),
+                        .writable = LAPIC_LDR_WRITABLE, .write = icr_high_write},
     [LAPIC_LVT_TIMER] = LVT_RULE(LVT_TIMER, LVT_MODE, 0, lvt_timer_write),
     [LAPIC_LVT_THERMAL] = LVT_RULE(LVT_THERMAL, LVT_DELIVERY, 0, lvt_thermal_write),
     [LAPIC_LVT_PERFORMANCE] = LVT_RULE(LVT_PERFORMANCE, LVT_DELIVERY, 0, lvt_performance_write),
@@ -166,7 +175,7 @@ static const struct register_rule rules[LAPIC_REGISTERS] = {
     [LAPIC_LVT_ERROR] = LVT_RULE(LVT_ERROR, 0, 0, lvt_error_write),
     [LAPIC_TIMER_INITIAL] = {ANY_RW, FIELD(timer_initial), .writable = ~0u,
                              .write = lapic_timer_initial_write},
-    [LAPIC_TIMER_CURRENT] = {ANY_R, .read = current_read},
+    [LAPIC_TIMER_CURRENT] = {ANY_R | LIVE, .read = current_read},
     [LAPIC_TIMER_DIVIDE] = {ANY_RW, FIELD(timer_divide), .writable = DIVIDE_WRITABLE,
                             .write = lapic_timer_divide_write},
     [LAPIC_SELF_IPI] = {X2APIC_W, .writable = ICR_VECTOR, .write = self_ipi_write},
@@ -174,7 +183,57 @@ static const struct register_rule rules[LAPIC_REGISTERS] = {
 
 static u32 register_read(struct lapic *lapic, const struct register_rule *rule)
 {
+    if (rule->access & IN_PAGE)
+        lapic_own(lapic);
     return rule->read ? rule->read(lapic) : *(const u32 *)((const char *)lapic + rule->field);
+}
+
+// --- the hardware's copy ---
+
+bool lapic_page_serves(unsigned reg)
+{
+    return reg < LAPIC_REGISTERS && (rules[reg].access & X2APIC_R) && !(rules[reg].access & LIVE);
+}
+
+void lapic_mirror(struct lapic *lapic, unsigned reg)
+{
+    if (likely(!lapic->page) || (rules[reg].access & (IN_PAGE | LIVE)))
+        return;
+    u32 *copy = lapic_page_register(lapic, reg);
+    *copy = register_read(lapic, &rules[reg]);
+    if (reg == LAPIC_ICR)
+        copy[1] = (u32)(lapic->icr >> 32);
+}
+
+void lapic_mirror_all(struct lapic *lapic)
+{
+    for (unsigned reg = 0; lapic->page && reg < LAPIC_REGISTERS; reg++)
+        if (rules[reg].access & ANY_R)
+            lapic_mirror(lapic, reg);
+}
+
+static inline void register_write(struct lapic *lapic, unsigned reg, u32 value)
+{
+    const struct register_rule *rule = &rules[reg];
+    rule->write(lapic, value & rule->writable);
+    if (unlikely(lapic->page && (rule->access & SPREADS)))
+        lapic_mirror_all(lapic);
+    else if (rule->access & ANY_R)
+        lapic_mirror(lapic, reg);
+}
+
+// The hardware has put the value there as it came. What does not fit the layout has no effect, as
+// on page_write().
+void lapic_page_written(struct lapic *lapic, unsigned offset)
+{
+    unsigned reg = offset >> 4;
+    if (reg >= LAPIC_REGISTERS)
+        return;
+    bool wide = lapic_is_x2apic(lapic);
+    if (IS_ALIGNED(offset, 16) && (rules[reg].access & (wide ? X2APIC_W : XAPIC_W)))
+        register_write(lapic, reg, *lapic_page_register(lapic, reg));
+    else
+        lapic_mirror(lapic, reg);
 }
 
 // --- the xAPIC page ---
@@ -207,7 +266,7 @@ static void page_write(struct io_device *device, u64 offset, unsigned size, u64 
     struct lapic *lapic = container_of(device, struct lapic, mmio);
     const struct register_rule *rule = page_rule(lapic, offset, size);
     if (rule && (rule->access & XAPIC_W))
-        rule->write(lapic, (u32)value & rule->writable);
+        register_write(lapic, (unsigned)(offset >> 4), (u32)value);
 }
 
 const struct io_device_ops lapic_page_ops = {"lapic", page_read, page_write};
@@ -226,11 +285,14 @@ static bool base_write(struct lapic *lapic, u64 value)
         returns)
         return false;
     bool took_pic = lapic_takes_pic(lapic);
+    lapic_own(lapic);
     lapic->base_msr = value;
     if (old_mode && !new_mode)
         lapic_init_signal(lapic);
     if (old_mode != new_mode)
         lapic->icr_high = 0;
+    lapic_mirror_all(lapic);
+    lapic->ops->mode(lapic);
     if (lapic->lint0_level && !took_pic && lapic_takes_pic(lapic))
         lapic->ops->extint(lapic);
     return true;
@@ -243,6 +305,7 @@ static bool icr_write_x2apic(struct lapic *lapic, u64 value)
     if (low & ~(ICR_WRITABLE | ICR_STATUS))
         return false;
     lapic->icr = value & ~(u64)ICR_STATUS;
+    lapic_mirror(lapic, LAPIC_ICR);
     apic_bus_ipi(lapic, low, (u32)(value >> 32), true);
     return true;
 }
@@ -268,7 +331,7 @@ static bool register_write_x2apic(struct lapic *lapic, u32 msr, u64 value)
     const struct register_rule *rule = &rules[reg];
     if (value & ~(u64)(rule->writable | rule->ignored))
         return false;
-    rule->write(lapic, (u32)value & rule->writable);
+    register_write(lapic, reg, (u32)value);
     return true;
 }
 
@@ -311,4 +374,5 @@ void lapic_virtual_wire(struct lapic *lapic)
     svr_write(lapic, SVR_ENABLE | SVR_VECTOR);
     lapic_lint0_write(lapic, (u32)APIC_EXTINT << LVT_DELIVERY_SHIFT);
     lapic_lvt_write(lapic, LVT_LINT1, (u32)APIC_NMI << LVT_DELIVERY_SHIFT);
+    lapic_mirror_all(lapic);
 }

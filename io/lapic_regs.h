@@ -132,7 +132,39 @@ static inline u32 lapic_x2apic_ldr(const struct lapic *lapic)
     return lapic->id >> 4 << 16 | 1u << (lapic->id & 0xf);
 }
 
+// --- lapic_page.c ---
+COLD void lapic_page_pull(struct lapic *lapic);
+
+// What is in the page is to be looked at or changed; not while the guest runs. The vCPU brings it
+// back before it does.
+static inline void lapic_own(struct lapic *lapic)
+{
+    if (unlikely(lapic->in_page))
+        lapic_page_pull(lapic);
+}
+
+static inline u32 *lapic_page_register(const struct lapic *lapic, unsigned reg)
+{
+    return &lapic->page[LAPIC_OFFSET(reg) / sizeof(u32)];
+}
+
+// From any CPU; a guest may be changing it.
+static inline u32 lapic_tpr(const struct lapic *lapic)
+{
+    return lapic->in_page ? *lapic_page_register(lapic, LAPIC_TPR) & LAPIC_TPR_WRITABLE
+                          : lapic->tpr;
+}
+
+// The hardware takes writes of it without a word.
+static inline u32 lapic_icr_high(const struct lapic *lapic)
+{
+    return lapic->in_page ? *lapic_page_register(lapic, LAPIC_ICR_HIGH) & LAPIC_LDR_WRITABLE
+                          : lapic->icr_high;
+}
+
 // --- lapic.c ---
+void lapic_ppr_update(struct lapic *lapic);
+void lapic_level_eoi(struct lapic *lapic, u8 vector);
 // An interrupt of this vector is accepted into IRR (or is an error, if the vector is illegal).
 void lapic_raise(struct lapic *lapic, u8 vector, bool level);
 // Anything but APIC_LOWEST, which is arbitrated before.
@@ -147,6 +179,9 @@ void lapic_lint0_write(struct lapic *lapic, u32 value);
 
 // --- lapic_registers.c ---
 extern const struct io_device_ops lapic_page_ops; // the xAPIC page
+// The hardware's copy of a register, or of all, if there is one.
+void lapic_mirror(struct lapic *lapic, unsigned reg);
+void lapic_mirror_all(struct lapic *lapic);
 
 // --- lapic_timer.c ---
 void lapic_timer_init(struct lapic *lapic);

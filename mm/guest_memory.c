@@ -307,6 +307,14 @@ bool guest_memory_set_kind(struct guest_memory *gm, gpa_t base, enum guest_slot_
     return changed;
 }
 
+COLD int guest_memory_map_frame(struct guest_memory *gm, gpa_t gpa, hpa_t frame)
+{
+    spin_lock(&gm->lock);
+    int error = page_table_map_leaf(&gm->stage2, gpa, frame, 1, PAGE_READ | PAGE_WRITE, PAGE_WB);
+    spin_unlock(&gm->lock);
+    return error;
+}
+
 // --- the fault path ---
 
 static inline enum guest_fault fault_map(struct guest_memory *gm, struct guest_slot *slot,

@@ -84,6 +84,9 @@ static inline bool guest_memory_is_device(const struct guest_memory *gm, gpa_t g
     return false;
 }
 
+// Map a frame of the host's where no slot is, until it is unmapped or the contents are cleared.
+MUST_CHECK int guest_memory_map_frame(struct guest_memory *gm, gpa_t gpa, hpa_t frame);
+
 // A stage-2 fault. access is of enum page_access.
 enum guest_fault guest_memory_fault(struct guest_memory *gm, gpa_t gpa, unsigned access);
 

@@ -169,7 +169,7 @@ void command_version(unsigned count, char **words)
 {
     (void)count;
     (void)words;
-    char text[160];
+    char text[ENGINE_DESCRIPTION_MAX];
     cpu_brand(text, sizeof(text));
     host_print("Plinth   " PLINTH_VERSION "\n");
     host_print("CPU      %s\n", text);

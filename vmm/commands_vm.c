@@ -69,6 +69,8 @@ static void info_config(const struct vm *vm)
     const struct config_vm *c = &vm->config;
     host_print("engine    %s (asked for: %s)\n", engine_name(vm), c->engine);
     host_print("mmu       %s, pages %s\n", c->mmu, pages_name(c->pages));
+    host_print("apic      %s (asked for: %s)\n", vm->apic_hardware ? "hardware" : "soft",
+               config_apic_name(c->apic));
     host_print("cpus      %u, weight %u\n", c->cpus, c->weight);
     for (unsigned i = 0; i < c->pin_count; i++)
         host_print("%s%u%s", i ? "," : "pin       ", c->pin[i], i + 1 == c->pin_count ? "\n" : "");

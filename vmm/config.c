@@ -308,8 +308,17 @@ static const char *const device_names[] = {"debug-exit", "debugcon", "testdev",
                                            "fwcfg",      "hpet",     NULL};
 static const char *const gdb_names[] = {
     [CONFIG_GDB_NO] = "no", [CONFIG_GDB_YES] = "yes", [CONFIG_GDB_WAIT] = "wait", NULL};
+static const char *const apic_names[] = {[CONFIG_APIC_AUTO] = "auto",
+                                         [CONFIG_APIC_HARDWARE] = "hardware",
+                                         [CONFIG_APIC_SOFT] = "soft",
+                                         NULL};
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
+
+const char *config_apic_name(enum config_apic apic)
+{
+    return apic_names[apic];
+}
 
 #define FIELD(type, member) offsetof(type, member), sizeof(((type *)0)->member)
 #define FILE_FIELD(member)                                                                         \
@@ -337,6 +346,8 @@ static const struct key vm_keys[] = {
     {"cdrom", set_file, FILE_FIELD(cdrom)},
     {"cmdline", set_text, FIELD(struct config_vm, cmdline), 0, NULL},
     {"autostart", set_flag, FIELD(struct config_vm, autostart), 0, flag_names},
+    {"apic", set_choice_number, FIELD(struct config_vm, apic),
+     offsetof(struct config_vm, apic_line), apic_names},
     {"devices", set_list, FIELD(struct config_vm, devices), 0, device_names},
     {"boot", set_choice_number, FIELD(struct config_vm, boot), 0, boot_names},
     {"load", set_address, FIELD(struct config_vm, load), 0, NULL},

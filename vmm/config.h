@@ -27,6 +27,9 @@ enum guest_boot_kind {
     GUEST_BOOT_FLAT,
 };
 
+// Who is the guests' local APIC: auto: the hardware if it can.
+enum config_apic { CONFIG_APIC_AUTO, CONFIG_APIC_HARDWARE, CONFIG_APIC_SOFT };
+
 // Devices that are there only if listed.
 enum config_device {
     CONFIG_DEBUG_EXIT = 1,
@@ -80,6 +83,8 @@ struct config_vm {
     u32 devices;          // enum config_device
     bool autostart;
     enum config_gdb gdb;
+    enum config_apic apic;
+    unsigned apic_line;
 };
 
 struct config {
@@ -89,6 +94,8 @@ struct config {
     bool debug_exit; // leave an emulator with a failing code on panic
     unsigned log_level;
 };
+
+const char *config_apic_name(enum config_apic apic);
 
 // text: not terminated, may hold anything. On error returns false with `error` = "plinth.ini:LINE:
 // what; what to do". `storage` has room for CONFIG_VM_MAX VMs.

@@ -70,6 +70,8 @@ struct segment {
 #define SEGMENT_DPL      (3u << 5)
 #define SEGMENT_DB       BIT(14)
 
+#define ENGINE_DESCRIPTION_MAX 320
+
 struct cpu_ops {
     const char *name;        // as in the configuration: "vmx"
     const char *description; // "Intel VT-x"
@@ -123,6 +125,17 @@ struct cpu_ops {
     void (*intercept)(struct vcpu *vcpu, u32 exceptions, bool debug_registers);
     // A single-step trap that the last run left pending is not to come, as RFLAGS are now.
     void (*drop_step_trap)(struct vcpu *vcpu);
+    // The local APIC, where vm->apic_hardware. What the CPU would need and does not have ("A, B");
+    // null: nothing.
+    const char *(*apic_missing)(void);
+    bool (*apic_sound)(void); // nothing is missing, and no error of it is known
+    // How the guest reaches its registers may have changed. No lock is held.
+    void (*apic_mode)(struct vcpu *vcpu);
+    void (*apic_push)(struct vcpu *vcpu);    // before an entry: lapic_page_push(). VM's lock held
+    bool (*apic_pending)(struct vcpu *vcpu); // an interrupt will be delivered, given RFLAGS.IF
+    // An access to the page that cannot be emulated: from now on each one there is a stage-2 fault.
+    void (*apic_page_drop)(struct vcpu *vcpu);
+
     // After EXIT_ENTRY_FAILED or for a report: what is wrong with the guest's state, a line a
     // field.
     void (*explain)(struct vcpu *vcpu, void (*print)(void *context, const char *format, ...),

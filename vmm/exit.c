@@ -105,6 +105,9 @@ static enum exit_action exit_cpuid(struct vcpu *vcpu, struct vm_exit *exit)
 static enum exit_action exit_hlt(struct vcpu *vcpu, struct vm_exit *exit)
 {
     (void)exit;
+    // It ends at once: the interrupt comes at the entry.
+    if (vcpu->vm->apic_hardware && vcpu->ops->apic_pending(vcpu))
+        return ACTION_NEXT;
     vcpu->halted = true;
     vcpu_note(vcpu, VCPU_REQUEST_EVENT);
     return ACTION_NEXT;
@@ -189,6 +192,32 @@ static enum exit_action exit_memory(struct vcpu *vcpu, struct vm_exit *exit)
                 (unsigned long long)exit->memory.gpa);
         return ACTION_STOP;
     }
+}
+
+// --- the local APIC, where the hardware does a part of it ---
+
+static enum exit_action exit_apic_access(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    if (likely(!exit->memory.walk))
+        return emulate_mmio(vcpu, exit);
+    vcpu->ops->apic_page_drop(vcpu);
+    return ACTION_RETRY;
+}
+
+static enum exit_action exit_apic_write(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    spin_lock(&vcpu->vm->lock);
+    lapic_page_written(&vcpu->lapic, (unsigned)exit->detail);
+    spin_unlock(&vcpu->vm->lock);
+    return ACTION_RETRY;
+}
+
+static enum exit_action exit_apic_eoi(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    spin_lock(&vcpu->vm->lock);
+    lapic_page_eoi(&vcpu->lapic, (u8)exit->detail);
+    spin_unlock(&vcpu->vm->lock);
+    return ACTION_RETRY;
 }
 
 static u64 cr_write_value(struct vcpu *vcpu, const struct vm_exit *exit)

@@ -27,8 +27,11 @@ struct vcpu;
     X(EXIT_CR_READ, exit_cr_read, "cr-read")       /* .cr */                                       \
     X(EXIT_DR_ACCESS, exit_dr_access, "dr-access") /* .dr; only under a debugger */                \
     X(EXIT_XSETBV, exit_xsetbv, "xsetbv")                                                          \
-    X(EXIT_WBINVD, exit_wbinvd, "wbinvd")          /* also INVD */                                 \
-    X(EXIT_EXCEPTION, exit_exception, "exception") /* .event: one that was intercepted */          \
+    X(EXIT_WBINVD, exit_wbinvd, "wbinvd")                /* also INVD */                           \
+    X(EXIT_EXCEPTION, exit_exception, "exception")       /* .event: one that was intercepted */    \
+    X(EXIT_APIC_ACCESS, exit_apic_access, "apic-access") /* .memory: one the CPU did not do */     \
+    X(EXIT_APIC_WRITE, exit_apic_write, "apic-write")    /* done: .detail is the page offset */    \
+    X(EXIT_APIC_EOI, exit_apic_eoi, "apic-eoi")          /* done: .detail is the vector */         \
     X(EXIT_TASK_SWITCH, exit_task_switch, "task-switch")                                           \
     X(EXIT_UNDEFINED, exit_undefined, "undefined") /* an instruction that gives #UD */             \
     X(EXIT_TRIPLE_FAULT, exit_triple_fault, "triple-fault")                                        \

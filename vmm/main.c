@@ -113,7 +113,7 @@ static void report_engines(void)
 {
     bool usable = false;
     for (unsigned i = 0; i < engine_count; i++) {
-        char text[160];
+        char text[ENGINE_DESCRIPTION_MAX];
         if (engines[i].refused)
             continue;
         usable = true;

@@ -84,6 +84,25 @@ static void queue_interrupt(struct vcpu *vcpu)
     vcpu->ops->want_window(vcpu, more);
 }
 
+// The same where the hardware delivers what the local APIC has. The PIC's interrupts are injected,
+// before those: while a window is asked for, the hardware holds its own back.
+static void hand_over_interrupts(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    spin_lock(&vm->lock);
+    vcpu->ops->apic_push(vcpu);
+    bool pic = lapic_takes_pic(&vcpu->lapic) && machine_pic_pending(vm);
+    if (pic && !vcpu->event.valid && vcpu->ops->can_take_interrupt(vcpu)) {
+        vcpu->event = (struct vcpu_event){
+            .valid = true, .vector = machine_pic_acknowledge(vm), .type = EVENT_EXTERNAL};
+        pic = machine_pic_pending(vm);
+    }
+    spin_unlock(&vm->lock);
+    vcpu->ops->want_window(vcpu, pic);
+    if (vcpu->halted && vcpu->ops->apic_pending(vcpu))
+        vcpu->halted = false;
+}
+
 // While one is handled the CPU remembers one more. Two that came before this vCPU could take the
 // first are two as well: a CPU would have begun with the first at once.
 static void queue_nmi(struct vcpu *vcpu)
@@ -115,7 +134,10 @@ static void queue_events(struct vcpu *vcpu)
             return;
         }
     }
-    queue_interrupt(vcpu);
+    if (vcpu->vm->apic_hardware)
+        hand_over_interrupts(vcpu);
+    else
+        queue_interrupt(vcpu);
     if (vcpu->event.valid)
         vcpu->halted = false;
 }
@@ -146,6 +168,7 @@ static void startup_requests(struct vcpu *vcpu, u32 requests)
         vcpu->ops->segment_write(vcpu, SEG_CS, &cs);
         vcpu->ops->reg_write(vcpu, REG_RIP, 0);
         vcpu->waiting_for_startup = false;
+        vcpu->apic_moved = true;
     }
 }
 
@@ -195,6 +218,8 @@ static bool attend(struct vcpu *vcpu)
         if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_STARTUP))
             startup_requests(vcpu, requests);
         run_timers(vcpu);
+        if (unlikely(vcpu->apic_moved))
+            vcpu_apic_mode(vcpu);
         if (!vcpu->waiting_for_startup)
             queue_events(vcpu);
         if (!vcpu->halted && !vcpu->waiting_for_startup)

@@ -51,6 +51,13 @@ void vcpu_unload_here(struct vcpu *vcpu)
     __atomic_store_n(&cpu->loaded, NULL, __ATOMIC_RELEASE);
 }
 
+void vcpu_apic_mode(struct vcpu *vcpu)
+{
+    vcpu->apic_moved = false;
+    if (vcpu->vm->apic_hardware)
+        vcpu->ops->apic_mode(vcpu);
+}
+
 bool vcpu_may_leave(const struct thread *thread)
 {
     return __atomic_load_n(&percpus[thread->cpu].loaded, __ATOMIC_ACQUIRE) != thread->argument;
@@ -147,10 +154,18 @@ static void on_startup(struct lapic *lapic, u8 page)
     vcpu_request(vcpu, VCPU_REQUEST_STARTUP);
 }
 
+// Only the vCPU's own thread changes it, or whoever powers it on.
+static void on_mode(struct lapic *lapic)
+{
+    lapic_vcpu(lapic)->apic_moved = true;
+    vcpu_note(lapic_vcpu(lapic), VCPU_REQUEST_EVENT);
+}
+
 const struct lapic_ops vcpu_lapic_ops = {
     .changed = on_changed,
     .nmi = on_nmi,
     .init = on_init,
     .startup = on_startup,
     .extint = on_changed,
+    .mode = on_mode,
 };

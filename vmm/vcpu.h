@@ -12,6 +12,7 @@ struct thread;
 // Make this vCPU's state the one in this CPU (in place of another's), or take it out if it is
 // there.
 void vcpu_load_here(struct vcpu *vcpu);
+void vcpu_apic_mode(struct vcpu *vcpu); // tell the engine, if it has to know
 void vcpu_unload_here(struct vcpu *vcpu);
 
 // For a vCPU's thread that does not run: its vCPU is in no CPU.

@@ -163,6 +163,22 @@ static int engine_choose(struct vm *vm, char *why)
     return ERR_UNSUPPORTED;
 }
 
+static int apic_choose(struct vm *vm, char *why)
+{
+    enum config_apic wanted = vm->config.apic;
+    vm->apic_hardware = wanted == CONFIG_APIC_AUTO && vm->ops->apic_sound();
+    if (wanted != CONFIG_APIC_HARDWARE)
+        return OK;
+    const char *missing = vm->ops->apic_missing();
+    vm->apic_hardware = !missing;
+    if (!missing)
+        return OK;
+    format_text(why, CONFIG_ERROR_MAX,
+                "plinth.ini:%u: VM %s: apic: this CPU lacks %s: use 'auto' or 'soft'",
+                vm->config.apic_line, vm->config.name, missing);
+    return ERR_UNSUPPORTED;
+}
+
 static int memory_check(const struct vm *vm, char *why)
 {
     u64 free = frame_counts().owned[FRAME_FREE] * PAGE_SIZE;
@@ -277,6 +293,7 @@ static int resources_create(struct vm *vm)
     io_clock_init(&vm->clock, tsc_hz, clock_now);
     vm->clock.earlier = clock_earlier;
     memset(&vm->apics, 0, sizeof(vm->apics));
+    vm->apic_inside = 0;
     int error = memory_create(vm);
     for (unsigned i = 0; error == OK && i < vm->vcpu_count; i++)
         error = vcpu_create(&vm->vcpus[i]);
@@ -298,6 +315,7 @@ static void vcpu_power_on(struct vcpu *vcpu)
     vcpu_load_here(vcpu);
     vcpu->ops->vcpu_reset(vcpu);
     vcpu->ops->set_tsc_offset(vcpu, vcpu->vm->tsc_offset);
+    vcpu_apic_mode(vcpu);
     vcpu->ops->flush(vcpu);
     vcpu_unload_here(vcpu);
 }
@@ -311,6 +329,7 @@ static int power_on(struct vm *vm, char *why)
     vm->paused = false;
     vm->paused_at = 0;
     vm->stop_reason = VM_STOP_NONE;
+    vm->apic_page_dropped = false;
     machine_reset(vm);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         lapic_reset(&vm->vcpus[i].lapic);
@@ -368,6 +387,8 @@ int vm_start(struct vm *vm, char *why)
         return ERR_STATE;
     }
     int error = engine_choose(vm, why);
+    if (error == OK)
+        error = apic_choose(vm, why);
     if (error == OK)
         error = memory_check(vm, why);
     if (error == OK)

@@ -69,6 +69,7 @@ struct vcpu {
     u8 nmi_pending; // how many, at most NMIS_PENDING
     bool halted;
     bool waiting_for_startup; // an application processor before its SIPI
+    bool apic_moved;          // the engine does not know yet how the guest reaches its local APIC
     struct lapic lapic;
     struct thread *thread;
     enum vcpu_verdict verdict;
@@ -108,6 +109,9 @@ struct vm {
     bool held;       // parked vCPUs stay so, even if the VM is to end: vm_hold()
     u64 paused_at;   // host TSC at which the guest's time stopped; 0: not all are parked yet
     struct apic_bus apics;
+    bool apic_hardware;        // the engine does a part of the local APICs' work
+    unsigned apic_inside;      // the engine's: vCPUs whose accesses to the page are the hardware's
+    bool apic_page_dropped;    // and it is not to be so until the next power-on
     struct machine *machine;   // its chips: vmm/machine.c
     struct firmware *firmware; // null: none, or not started yet
     struct disks *disks;       // what is on its disks, kept while it is stopped: vmm/storage.c

@@ -6,6 +6,7 @@ from scenario import PROMPT, Image, scenario
 
 GUESTS = ("sensitive", "exceptions", "cpu", "paging", "apic")
 SMP_GUEST = "smp"  # wants a host CPU for each of its two: see docs/testing.md, NMIs on Bochs
+HARDWARE_GUESTS = ("exceptions", "cpu", "apic")  # once more where the hardware is a part of the local APIC
 STATE_GUESTS = ("xstate-a", "xstate-b", "xstate-c")  # more than the host has CPUs
 STATE_LOOKS = 120  # at its log, until it is through
 MEMORY = "16M"
@@ -16,8 +17,10 @@ def section(name, kernel, more=""):
     return f"[vm {name}]\nkernel = \\guests\\{kernel}\nmemory = {MEMORY}\n{more}"
 
 
-INI = "\n" + "".join(section(name, name) for name in GUESTS) + \
-    section(SMP_GUEST, SMP_GUEST, "cpus = 2\ndevices = testdev\n") + \
+INI = "\n" + "".join(section(name, name, "apic = soft\n") for name in GUESTS) + \
+    section(SMP_GUEST, SMP_GUEST, "cpus = 2\ndevices = testdev\napic = soft\n") + \
+    section(SMP_GUEST + "-hardware", SMP_GUEST, "cpus = 2\ndevices = testdev\napic = hardware\n") + \
+    "".join(section(name + "-hardware", name, "apic = hardware\n") for name in HARDWARE_GUESTS) + \
     "".join(section(name, "xstate", f"cmdline = {name[-1]}\nautostart = yes\n") for name in STATE_GUESTS)
 IMAGE = Image(INI, {f"guests/{name}": f"build/guests/{name}.bin" for name in (*GUESTS, SMP_GUEST, "xstate")})
 
@@ -44,7 +47,7 @@ def check_isolation(run):
 def conformance(run):
     run.boot()
     check_isolation(run)
-    for name in GUESTS:
+    for name in GUESTS + tuple(name + "-hardware" for name in HARDWARE_GUESTS):
         check_guest(run, name)
 
 
@@ -52,6 +55,7 @@ def conformance(run):
 def conformance_tigerlake(run):
     conformance(run)
     check_guest(run, SMP_GUEST)
+    check_guest(run, SMP_GUEST + "-hardware")
 
 
 @scenario("conformance-haswell", Machine("", emulator="bochs", model="corei7_haswell_4770"), IMAGE)

@@ -119,7 +119,8 @@ static void startup(struct lapic *l UNUSED, u8 page UNUSED)
 {
 }
 
-static const struct lapic_ops lapic_ops = {nothing, nothing, lapic_init_signal, startup, nothing};
+static const struct lapic_ops lapic_ops = {nothing, nothing, lapic_init_signal,
+                                           startup, nothing, nothing};
 
 static void start(void)
 {

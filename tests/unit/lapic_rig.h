@@ -6,6 +6,7 @@
 #include "io/clock.c"
 #include "io/lapic.c"
 #include "io/lapic_registers.c"
+#include "io/lapic_page.c"
 #include "io/lapic_timer.c"
 #include "io/apic_bus.c"
 
@@ -13,7 +14,7 @@
 #define CLOCK_HZ 3000000000ull // three ticks are a nanosecond
 
 struct heard {
-    unsigned changed, nmi, init, startup, extint;
+    unsigned changed, nmi, init, startup, extint, mode;
     u8 page;
 };
 
@@ -56,7 +57,13 @@ static void on_extint(struct lapic *lapic)
     heard_by(lapic)->extint++;
 }
 
-static const struct lapic_ops ops = {on_changed, on_nmi, on_init, on_startup, on_extint};
+static void on_mode(struct lapic *lapic)
+{
+    if (lapic >= cpus && lapic < cpus + CPUS)
+        heard_by(lapic)->mode++;
+}
+
+static const struct lapic_ops ops = {on_changed, on_nmi, on_init, on_startup, on_extint, on_mode};
 
 static u64 clock_now(struct io_clock *c)
 {

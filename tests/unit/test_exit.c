@@ -45,6 +45,33 @@ void thread_give_way(void)
     gave_way++;
 }
 
+static unsigned page_offset, page_eoi, page_drops;
+static bool hardware_pending;
+
+void lapic_page_written(struct lapic *lapic, unsigned offset)
+{
+    CHECK(lapic);
+    page_offset = offset;
+}
+
+void lapic_page_eoi(struct lapic *lapic, u8 vector)
+{
+    CHECK(lapic);
+    page_eoi = vector;
+}
+
+static bool fake_apic_pending(struct vcpu *v)
+{
+    (void)v;
+    return hardware_pending;
+}
+
+static void fake_apic_page_drop(struct vcpu *v)
+{
+    (void)v;
+    page_drops++;
+}
+
 static void fake_want_nmi_window(struct vcpu *v, bool on)
 {
     (void)v;
@@ -55,6 +82,8 @@ static const struct cpu_ops fake_ops = {.name = "fake",
                                         .reg_read = fake_reg_read,
                                         .reg_write = fake_reg_write,
                                         .segment_read = fake_segment_read,
+                                        .apic_pending = fake_apic_pending,
+                                        .apic_page_drop = fake_apic_page_drop,
                                         .want_nmi_window = fake_want_nmi_window};
 
 void vm_kill(struct vm *m, const char *format, ...)
@@ -762,4 +791,34 @@ TEST(what_no_machine_survives_stops_the_vm)
     exit_of.detail = 0xabc;
     dispatch(EXIT_UNKNOWN);
     CHECK(strstr(killed, "0xabc") != NULL);
+}
+
+TEST(hlt_goes_on_where_the_hardware_has_an_interrupt)
+{
+    reset();
+    hardware_pending = true;
+    CHECK(dispatch(EXIT_HLT) == ACTION_NEXT);
+    CHECK(vcpu.halted); // the local APIC is software
+    reset();
+    vm.apic_hardware = true;
+    CHECK(dispatch(EXIT_HLT) == ACTION_NEXT);
+    CHECK(!vcpu.halted);
+    hardware_pending = false;
+    CHECK(dispatch(EXIT_HLT) == ACTION_NEXT);
+    CHECK(vcpu.halted);
+    vm.apic_hardware = false;
+}
+
+TEST(what_the_hardware_did_with_the_apic_goes_on)
+{
+    reset();
+    exit_of.detail = 0x300;
+    CHECK(dispatch(EXIT_APIC_WRITE) == ACTION_RETRY);
+    CHECK_EQ(page_offset, 0x300);
+    exit_of.detail = 0x45;
+    CHECK(dispatch(EXIT_APIC_EOI) == ACTION_RETRY);
+    CHECK_EQ(page_eoi, 0x45);
+    exit_of.memory.walk = true;
+    CHECK(dispatch(EXIT_APIC_ACCESS) == ACTION_RETRY);
+    CHECK_EQ(page_drops, 1);
 }

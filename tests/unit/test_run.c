@@ -124,7 +124,30 @@ static void fake_reset(struct vcpu *v)
     resets++;
 }
 
+static unsigned pushes, modes;
+static bool hardware_pending;
+
+static void fake_apic_push(struct vcpu *v)
+{
+    CHECK(v == &vcpu);
+    pushes++;
+}
+
+static bool fake_apic_pending(struct vcpu *v)
+{
+    CHECK(v == &vcpu);
+    return hardware_pending;
+}
+
+void vcpu_apic_mode(struct vcpu *v)
+{
+    v->apic_moved = false;
+    modes++;
+}
+
 static const struct cpu_ops fake_ops = {
+    .apic_push = fake_apic_push,
+    .apic_pending = fake_apic_pending,
     .run = fake_run,
     .reg_read = fake_reg_read,
     .reg_write = fake_reg_write,
@@ -688,4 +711,52 @@ TEST(start_up_means_nothing_to_a_processor_that_runs)
     CHECK_EQ(runs, 1);
     CHECK_EQ(cs.base, 0);
     CHECK_EQ(resets, 0);
+}
+
+TEST(the_hardware_gets_the_interrupts_and_the_pic_s_are_injected)
+{
+    reset();
+    vm.apic_hardware = true;
+    pending = 0x50; // for the hardware to deliver
+    pushes = 0;
+    vcpu.requests = VCPU_REQUEST_EVENT;
+    go();
+    CHECK_EQ(pushes, 1);
+    CHECK(!injected.valid);
+    CHECK(!window);
+    reset();
+    vm.apic_hardware = true;
+    pic_pending = true;
+    can_take = false;
+    vcpu.requests = VCPU_REQUEST_EVENT;
+    go();
+    CHECK(window);
+    CHECK(!injected.valid);
+    can_take = true;
+    vcpu.requests = VCPU_REQUEST_EVENT;
+    runs = 0;
+    lives = 1;
+    go();
+    CHECK(injected.valid);
+}
+
+TEST(a_halt_ends_when_the_hardware_has_an_interrupt)
+{
+    reset();
+    vm.apic_hardware = true;
+    vcpu.halted = true;
+    hardware_pending = true;
+    go();
+    CHECK_EQ(blocks, 0);
+    CHECK(!vcpu.halted);
+    hardware_pending = false;
+}
+
+TEST(the_engine_hears_how_the_apic_is_reached)
+{
+    reset();
+    modes = 0;
+    vcpu.apic_moved = true;
+    go();
+    CHECK_EQ(modes, 1);
 }

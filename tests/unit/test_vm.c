@@ -211,3 +211,31 @@ TEST(odd_accesses_do_not_fill_the_log)
     CHECK_EQ(lines, ODD_ACCESS_LOGGED + 1);
     finish();
 }
+
+TEST(the_apic_is_what_was_asked_for_and_can_be)
+{
+    reset(1);
+    on_sleep = end_0;
+    start();
+    CHECK(vm->apic_hardware);
+    CHECK_EQ(vm_stop(vm), OK);
+    apic_sound = false;
+    start();
+    CHECK(!vm->apic_hardware);
+    CHECK_EQ(vm_stop(vm), OK);
+    vm->config.apic = CONFIG_APIC_HARDWARE;
+    start();
+    CHECK(vm->apic_hardware);
+    CHECK_EQ(vm_stop(vm), OK);
+    apic_missing = "TPR shadow";
+    vm->config.apic_line = 7;
+    CHECK_EQ(vm_start(vm, why), ERR_UNSUPPORTED);
+    CHECK_STR(why, "plinth.ini:7: VM guest: apic: this CPU lacks TPR shadow: use 'auto' or 'soft'");
+    apic_missing = NULL;
+    apic_sound = true;
+    vm->config.apic = CONFIG_APIC_SOFT;
+    start();
+    CHECK(!vm->apic_hardware);
+    CHECK_EQ(vm_stop(vm), OK);
+    finish();
+}

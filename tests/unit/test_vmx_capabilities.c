@@ -162,3 +162,29 @@ TEST(description_is_cut_to_its_buffer)
     vmx_describe(small, sizeof(small));
     CHECK(strlen(small) < sizeof(small));
 }
+
+TEST(apic_parts_that_are_missing_are_named)
+{
+    cpu_with_everything();
+    msrs[MSR_IA32_VMX_BASIC] = VMX_BASIC_TRUE_CONTROLS | 4;
+    CHECK(!vmx_probe());
+    CHECK(!vmx_apic_missing());
+    CHECK(vmx_apic_sound());
+    // None of it is in the controls that every VM has.
+    CHECK(!(vmx_capabilities.controls[CONTROLS_PROC] & PROC_USE_TPR_SHADOW));
+    CHECK(!(vmx_capabilities.controls[CONTROLS_PROC2] & PROC2_VIRTUAL_INTERRUPT_DELIVERY));
+    msrs[MSR_IA32_VMX_TRUE_PROCBASED_CTLS] &= ~(PROC_USE_TPR_SHADOW << 32);
+    msrs[MSR_IA32_VMX_PROCBASED_CTLS2] &= ~(PROC2_VIRTUAL_INTERRUPT_DELIVERY << 32);
+    CHECK(!vmx_probe()); // guests can run all the same
+    CHECK_STR(vmx_apic_missing(), "TPR shadow, virtual-interrupt delivery");
+    CHECK(!vmx_apic_sound());
+}
+
+TEST(an_emulator_with_errors_in_it_is_known)
+{
+    cpu_with_everything();
+    CHECK(!vmx_probe());
+    CHECK(!vmx_apic_missing());
+    CHECK(!vmx_apic_sound());
+    CHECK(vmx_capabilities.vectoring_stale);
+}

@@ -3,6 +3,7 @@
 #include "arch/x86_64/vmx/event.c"
 #include "arch/x86_64/vmx/decode.c"
 
+struct vmx_capabilities vmx_capabilities;
 static struct vmx_vcpu engine;
 static struct vmx_cpu fake_vmx_cpu = {.current = &engine};
 static struct vcpu vcpu;
@@ -23,6 +24,12 @@ void vmcs_return(struct vmx_vcpu *v, struct vmx_vcpu *former)
 {
     (void)v;
     (void)former;
+}
+
+u32 vmx_apic_vectoring(struct vcpu *v, u32 info)
+{
+    CHECK(v == &vcpu);
+    return info + 1;
 }
 
 static void fresh(void)
@@ -380,4 +387,36 @@ TEST(skip_wraps_eip_outside_64_bit_code)
     fake_fields[VMCS_GUEST_CS_ACCESS_RIGHTS] = SEGMENT_L;
     vmx_skip(&vcpu, 0x100000001);
     CHECK_EQ(fake_fields[VMCS_GUEST_RIP], 0x100000001);
+}
+
+TEST(apic_accesses_are_at_the_default_base)
+{
+    fresh();
+    fake_fields[VMCS_EXIT_QUALIFICATION] = APIC_ACCESS_WRITE << APIC_ACCESS_TYPE_SHIFT | 0x390;
+    decode(VMX_EXIT_APIC_ACCESS);
+    CHECK_EQ(exited.kind, EXIT_APIC_ACCESS);
+    CHECK_EQ(exited.memory.gpa, 0xfee00390);
+    CHECK_EQ(exited.memory.access, PAGE_WRITE);
+    CHECK(!exited.memory.walk);
+    fake_fields[VMCS_EXIT_QUALIFICATION] = 15ull << APIC_ACCESS_TYPE_SHIFT; // a page table there
+    decode(VMX_EXIT_APIC_ACCESS);
+    CHECK(exited.memory.walk);
+    fake_fields[VMCS_EXIT_QUALIFICATION] = 0x45;
+    decode(VMX_EXIT_VIRTUALIZED_EOI);
+    CHECK_EQ(exited.kind, EXIT_APIC_EOI);
+    CHECK_EQ(exited.detail, 0x45);
+    decode(VMX_EXIT_APIC_WRITE);
+    CHECK_EQ(exited.kind, EXIT_APIC_WRITE);
+}
+
+TEST(stale_vectoring_is_asked_about)
+{
+    fresh();
+    fake_fields[VMCS_IDT_VECTORING_INFO] = information(EVENT_EXTERNAL, 0x40, 0);
+    vmx_event_requeue(&vcpu);
+    CHECK_EQ(vcpu.event.vector, 0x40);
+    vmx_capabilities.vectoring_stale = true;
+    vmx_event_requeue(&vcpu);
+    CHECK_EQ(vcpu.event.vector, 0x41);
+    vmx_capabilities.vectoring_stale = false;
 }

@@ -152,15 +152,36 @@ static unsigned fake_max_leaf(void)
     return 1;
 }
 
+static const char *apic_missing;
+
+static const char *fake_apic_missing(void)
+{
+    return apic_missing;
+}
+
+static bool apic_sound = true;
+
+static bool fake_apic_sound(void)
+{
+    return apic_sound;
+}
+
 static const struct page_table_format fake_format = {.name = "fake-pages"};
 static const struct cpu_ops fake_ops = {.name = "fake",
                                         .stage2_format = &fake_format,
                                         .stage2_max_leaf = fake_max_leaf,
+                                        .apic_missing = fake_apic_missing,
+                                        .apic_sound = fake_apic_sound,
                                         .vcpu_create = fake_vcpu_create,
                                         .vcpu_destroy = fake_vcpu_destroy,
                                         .vcpu_reset = fake_vcpu,
                                         .set_tsc_offset = fake_set_tsc_offset,
                                         .flush = fake_vcpu};
+void vcpu_apic_mode(struct vcpu *vcpu)
+{
+    vcpu->apic_moved = false;
+}
+
 struct engine engines[] = {{&fake_ops, NULL}};
 
 struct engine *engine_find(const char *name)

@@ -74,6 +74,21 @@ static const struct control entry_controls[] = {
     {ENTRY_CONTROL_LOAD_EFER, REQUIRED, "loading IA32_EFER on entry"},
 };
 
+// For VMs whose local APICs the hardware is a part of: not in the common words, each VMCS has what
+// it needs at the moment. One of the two ways to the registers is enough.
+static const struct apic_part {
+    u8 word; // enum vmx_control_word
+    u32 bit;
+    bool required;
+    const char *name;
+} apic_parts[] = {
+    {CONTROLS_PROC, PROC_USE_TPR_SHADOW, true, "TPR shadow"},
+    {CONTROLS_PROC2, PROC2_APIC_REGISTER_VIRTUALIZATION, true, "APIC-register virtualization"},
+    {CONTROLS_PROC2, PROC2_VIRTUAL_INTERRUPT_DELIVERY, true, "virtual-interrupt delivery"},
+    {CONTROLS_PROC2, PROC2_VIRTUALIZE_APIC_ACCESSES, false, "APIC accesses"},
+    {CONTROLS_PROC2, PROC2_VIRTUALIZE_X2APIC_MODE, false, "x2APIC mode"},
+};
+
 static const struct control_table {
     u32 msr;
     u32 true_msr; // says also which of the "default1" bits may be clear
@@ -127,6 +142,26 @@ static void controls_choose(const struct control *controls, unsigned count, u64 
     }
 }
 
+static bool part_is_there(const struct apic_part *part)
+{
+    return vmx_capabilities.allowed[part->word] & part->bit;
+}
+
+const char *vmx_apic_missing(void)
+{
+    static struct missing missing;
+    missing.names[0] = '\0';
+    for (unsigned i = 0; i < ARRAY_SIZE(apic_parts); i++)
+        if (apic_parts[i].required && !part_is_there(&apic_parts[i]))
+            missing_add(&missing, apic_parts[i].name);
+    return missing.names[0] ? missing.names : NULL;
+}
+
+bool vmx_apic_sound(void)
+{
+    return !vmx_apic_missing() && !vmx_capabilities.vectoring_stale;
+}
+
 static const char *lacking(const char *what)
 {
     static char reason[REASON_MAX];
@@ -145,6 +180,7 @@ static const char *controls_probe(struct vmx_capabilities *caps, bool true_contr
         if (i == CONTROLS_PROC2 && !(caps->controls[CONTROLS_PROC] & PROC_SECONDARY_CONTROLS))
             capability = 0; // the MSR is not there, whatever reading it gave
         controls_choose(t->controls, t->count, capability, &caps->controls[i], &missing);
+        caps->allowed[i] = (u32)(capability >> 32);
     }
     return missing.names[0] ? lacking(missing.names) : NULL;
 }
@@ -195,6 +231,7 @@ static void features_probe(struct vmx_capabilities *caps)
     // A VPID that cannot be flushed alone is worth nothing: without one, each transition flushes.
     if ((caps->ept_vpid & invvpid) != invvpid)
         caps->controls[CONTROLS_PROC2] &= ~(u32)PROC2_ENABLE_VPID;
+    caps->vectoring_stale = caps->revision == VMX_REVISION_BOCHS;
     caps->vpid = caps->controls[CONTROLS_PROC2] & PROC2_ENABLE_VPID;
     caps->accessed_dirty = caps->ept_vpid & EPT_CAP_ACCESSED_DIRTY;
     caps->physical_bits = physical_bits_probe();
@@ -246,6 +283,15 @@ static void describe_optional(char *to, size_t size)
     }
 }
 
+static void describe_apic(char *to, size_t size)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(apic_parts); i++) {
+        size_t used = strlen(to);
+        if (part_is_there(&apic_parts[i]))
+            format_text(to + used, size - used, ", %s", apic_parts[i].name);
+    }
+}
+
 void vmx_describe(char *to, size_t size)
 {
     static const char *const pages[] = {"4K", "4K/2M", "4K/2M/1G"};
@@ -255,4 +301,5 @@ void vmx_describe(char *to, size_t size)
                 pages[vmx_stage2_max_leaf() - 1], vmx_capabilities.accessed_dirty ? " A/D" : "",
                 1u << vmx_capabilities.timer_shift);
     describe_optional(to, size);
+    describe_apic(to, size);
 }

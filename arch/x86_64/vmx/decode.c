@@ -180,6 +180,27 @@ static void decode_ept_violation(struct vcpu *vcpu, struct vm_exit *exit)
         nmi_block();
 }
 
+// What is not an instruction's operand comes back as a stage-2 fault, for `walk` makes the page go.
+static void decode_apic_access(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    (void)vcpu;
+    u64 q = vmread(VMCS_EXIT_QUALIFICATION);
+    u64 type = bits_get(q, APIC_ACCESS_TYPE_SHIFT, APIC_ACCESS_TYPE_WIDTH);
+    exit->memory.gpa = LAPIC_BASE_DEFAULT + (q & APIC_ACCESS_OFFSET_MASK);
+    exit->memory.gva = 0;
+    exit->memory.gva_valid = false;
+    exit->memory.walk = type > APIC_ACCESS_WRITE;
+    exit->memory.access = type == APIC_ACCESS_WRITE ? PAGE_WRITE : PAGE_READ;
+    exit->memory.allowed = 0;
+    exit->detail = exit->memory.gpa;
+}
+
+static void decode_qualification(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    (void)vcpu;
+    exit->detail = vmread(VMCS_EXIT_QUALIFICATION);
+}
+
 // An EPT entry of ours makes no sense. The VM stops; the address says where to look.
 static void decode_ept_misconfiguration(struct vcpu *vcpu, struct vm_exit *exit)
 {
@@ -203,6 +224,10 @@ const struct vmx_row vmx_rows[VMX_EXIT_REASON_COUNT] = {
 
     [VMX_EXIT_EPT_VIOLATION] = {decode_ept_violation, EXIT_MEMORY, VMX_ROW_DELIVERY},
     [VMX_EXIT_EPT_MISCONFIGURATION] = {decode_ept_misconfiguration, EXIT_UNKNOWN, VMX_ROW_DELIVERY},
+
+    [VMX_EXIT_APIC_ACCESS] = {decode_apic_access, EXIT_APIC_ACCESS, VMX_ROW_DELIVERY},
+    [VMX_EXIT_APIC_WRITE] = {decode_qualification, EXIT_APIC_WRITE, 0},
+    [VMX_EXIT_VIRTUALIZED_EOI] = {decode_qualification, EXIT_APIC_EOI, 0},
 
     [VMX_EXIT_CPUID] = {decode_leaf, EXIT_CPUID, VMX_ROW_LENGTH},
     [VMX_EXIT_HLT] = {decode_plain, EXIT_HLT, VMX_ROW_LENGTH},

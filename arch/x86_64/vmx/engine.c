@@ -31,5 +31,11 @@ const struct cpu_ops vmx_ops = {
     .msr_passthrough = vmx_msr_passthrough,
     .intercept = vmx_intercept,
     .drop_step_trap = vmx_drop_step_trap,
+    .apic_missing = vmx_apic_missing,
+    .apic_sound = vmx_apic_sound,
+    .apic_mode = vmx_apic_mode,
+    .apic_push = vmx_apic_push,
+    .apic_pending = vmx_apic_pending,
+    .apic_page_drop = vmx_apic_page_drop,
     .explain = vmx_explain,
 };

@@ -65,6 +65,8 @@ void vmx_event_requeue(struct vcpu *vcpu)
     u32 info = (u32)vmread(VMCS_IDT_VECTORING_INFO);
     if (likely(!(info & INTERRUPTION_VALID)))
         return;
+    if (unlikely(vmx_capabilities.vectoring_stale))
+        info = vmx_apic_vectoring(vcpu, info);
     vcpu->event = vmx_event_decode(info, VMCS_IDT_VECTORING_ERROR_CODE);
     // An NMI that was not delivered blocks no NMIs; with the blocking left in place its injection
     // would be refused.

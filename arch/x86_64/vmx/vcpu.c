@@ -254,6 +254,7 @@ static int resources_alloc(struct vmx_vcpu *v)
 
 static void resources_free(struct vmx_vcpu *v)
 {
+    vmx_apic_destroy(v);
     vpid_free(v->vpid);
     if (v->msr_bitmap)
         frame_free(hva_to_hpa(v->msr_bitmap), FRAME_ORDER_4K);
@@ -270,6 +271,8 @@ int vmx_vcpu_create(struct vcpu *vcpu)
     v->vcpu = vcpu;
     v->cpu = v->last_cpu = VMX_CPU_NONE;
     int error = resources_alloc(v);
+    if (!error)
+        error = vmx_apic_create(v);
     if (error) {
         resources_free(v);
         return error;

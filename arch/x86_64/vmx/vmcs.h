@@ -17,6 +17,7 @@
     X(GUEST_GS_SELECTOR, 0x080a)                                                                   \
     X(GUEST_LDTR_SELECTOR, 0x080c)                                                                 \
     X(GUEST_TR_SELECTOR, 0x080e)                                                                   \
+    X(GUEST_INTERRUPT_STATUS, 0x0810)                                                              \
     X(HOST_ES_SELECTOR, 0x0c00)                                                                    \
     X(HOST_CS_SELECTOR, 0x0c02)                                                                    \
     X(HOST_SS_SELECTOR, 0x0c04)                                                                    \
@@ -28,7 +29,13 @@
     X(IO_BITMAP_B, 0x2002)                                                                         \
     X(MSR_BITMAPS, 0x2004)                                                                         \
     X(TSC_OFFSET, 0x2010)                                                                          \
+    X(VIRTUAL_APIC_ADDRESS, 0x2012)                                                                \
+    X(APIC_ACCESS_ADDRESS, 0x2014)                                                                 \
     X(EPT_POINTER, 0x201a)                                                                         \
+    X(EOI_EXIT_BITMAP_0, 0x201c)                                                                   \
+    X(EOI_EXIT_BITMAP_1, 0x201e)                                                                   \
+    X(EOI_EXIT_BITMAP_2, 0x2020)                                                                   \
+    X(EOI_EXIT_BITMAP_3, 0x2022)                                                                   \
     X(ENCLS_EXITING_BITMAP, 0x202e)                                                                \
     X(GUEST_PHYSICAL_ADDRESS, 0x2400)                                                              \
     X(LINK_POINTER, 0x2800)                                                                        \
@@ -56,6 +63,7 @@
     X(ENTRY_EXCEPTION_ERROR_CODE, 0x4018)                                                          \
     X(ENTRY_INSTRUCTION_LENGTH, 0x401a)                                                            \
     X(SECONDARY_PROCESSOR_CONTROLS, 0x401e)                                                        \
+    X(TPR_THRESHOLD, 0x401c)                                                                       \
     X(PLE_GAP, 0x4020)                                                                             \
     X(PLE_WINDOW, 0x4022)                                                                          \
     X(INSTRUCTION_ERROR, 0x4400)                                                                   \
@@ -138,6 +146,9 @@ enum vmcs_field {
 // base: GDTR, IDTR).
 #define VMCS_SEGMENT_STRIDE 2
 
+// The EOI-exit bitmap is four fields of 64 bits.
+#define VMCS_EOI_EXIT_STRIDE 2
+
 // "Pin-Based VM-Execution Controls"
 #define PIN_EXTERNAL_INTERRUPT_EXITING BIT(0)
 #define PIN_NMI_EXITING                BIT(3)
@@ -155,6 +166,7 @@ enum vmcs_field {
 #define PROC_CR3_STORE_EXITING        BIT(16)
 #define PROC_CR8_LOAD_EXITING         BIT(19)
 #define PROC_CR8_STORE_EXITING        BIT(20)
+#define PROC_USE_TPR_SHADOW           BIT(21)
 #define PROC_NMI_WINDOW_EXITING       BIT(22)
 #define PROC_MOV_DR_EXITING           BIT(23)
 #define PROC_USE_IO_BITMAPS           BIT(25)
@@ -162,14 +174,18 @@ enum vmcs_field {
 #define PROC_MONITOR_EXITING          BIT(29)
 #define PROC_SECONDARY_CONTROLS       BIT(31)
 
-#define PROC2_ENABLE_EPT         BIT(1)
-#define PROC2_ENABLE_RDTSCP      BIT(3)
-#define PROC2_ENABLE_VPID        BIT(5)
-#define PROC2_WBINVD_EXITING     BIT(6)
-#define PROC2_UNRESTRICTED_GUEST BIT(7)
-#define PROC2_PAUSE_LOOP_EXITING BIT(10)
-#define PROC2_ENABLE_INVPCID     BIT(12)
-#define PROC2_ENCLS_EXITING      BIT(15)
+#define PROC2_VIRTUALIZE_APIC_ACCESSES     BIT(0)
+#define PROC2_ENABLE_EPT                   BIT(1)
+#define PROC2_ENABLE_RDTSCP                BIT(3)
+#define PROC2_VIRTUALIZE_X2APIC_MODE       BIT(4)
+#define PROC2_ENABLE_VPID                  BIT(5)
+#define PROC2_WBINVD_EXITING               BIT(6)
+#define PROC2_UNRESTRICTED_GUEST           BIT(7)
+#define PROC2_APIC_REGISTER_VIRTUALIZATION BIT(8)
+#define PROC2_VIRTUAL_INTERRUPT_DELIVERY   BIT(9)
+#define PROC2_PAUSE_LOOP_EXITING           BIT(10)
+#define PROC2_ENABLE_INVPCID               BIT(12)
+#define PROC2_ENCLS_EXITING                BIT(15)
 
 // "VM-Exit Controls", "VM-Entry Controls"
 #define EXIT_CONTROL_SAVE_DEBUG_CONTROLS BIT(2)
@@ -220,6 +236,7 @@ enum vmx_exit_reason {
     VMX_EXIT_PAUSE = 40,
     VMX_EXIT_MACHINE_CHECK = 41,
     VMX_EXIT_APIC_ACCESS = 44,
+    VMX_EXIT_VIRTUALIZED_EOI = 45,
     VMX_EXIT_EPT_VIOLATION = 48,
     VMX_EXIT_EPT_MISCONFIGURATION = 49,
     VMX_EXIT_INVEPT = 50,
@@ -227,6 +244,7 @@ enum vmx_exit_reason {
     VMX_EXIT_INVVPID = 53,
     VMX_EXIT_WBINVD = 54,
     VMX_EXIT_XSETBV = 55,
+    VMX_EXIT_APIC_WRITE = 56,
     VMX_EXIT_VMFUNC = 59,
     VMX_EXIT_ENCLS = 60,
     VMX_EXIT_UMWAIT = 67,
@@ -287,6 +305,17 @@ enum cr_access_type { CR_ACCESS_TO_CR, CR_ACCESS_FROM_CR, CR_ACCESS_CLTS, CR_ACC
 #define EPT_VIOLATION_FINAL         BIT(8) // the access itself, not the walk of the guest's tables
 #define EPT_VIOLATION_NMI_UNBLOCKED BIT(12)
 
+// "Exit Qualification for APIC-Access VM Exits"; for APIC writes and virtualized EOIs it is the
+// offset or the vector.
+#define APIC_ACCESS_OFFSET_MASK 0xfffull
+#define APIC_ACCESS_TYPE_SHIFT  12
+#define APIC_ACCESS_TYPE_WIDTH  4
+enum apic_access_type { APIC_ACCESS_READ, APIC_ACCESS_WRITE }; // others: no instruction's operand
+
+// "Guest Interrupt Status": the highest vector that is requested, and that is in service
+#define INTERRUPT_STATUS_REQUESTED_MASK   0xffull
+#define INTERRUPT_STATUS_IN_SERVICE_SHIFT 8
+
 // "Exit Qualification for Task Switches"
 #define TASK_SWITCH_SELECTOR_MASK 0xffffull
 #define TASK_SWITCH_SOURCE_SHIFT  30
@@ -334,6 +363,7 @@ enum cr_access_type { CR_ACCESS_TO_CR, CR_ACCESS_FROM_CR, CR_ACCESS_CLTS, CR_ACC
 #define MSR_IA32_VMX_TRUE_ENTRY_CTLS     0x490
 
 #define VMX_BASIC_REVISION_MASK 0x7fffffffull
+#define VMX_REVISION_BOCHS      0x2bu // no CPU's and no other hypervisor's
 #define VMX_BASIC_TRUE_CONTROLS BIT(55)
 #define VMX_MISC_TIMER_MASK                                                                        \
     0x1full // the preemption timer counts at the TSC's rate shifted right by this

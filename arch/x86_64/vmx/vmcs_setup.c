@@ -81,6 +81,8 @@ void vmcs_write_controls(struct vmx_vcpu *v)
     vmwrite(VMCS_MSR_BITMAPS, hva_to_hpa(v->msr_bitmap));
     vmwrite(VMCS_TSC_OFFSET, v->vcpu->vm->tsc_offset);
     vmcs_write_eptp(v);
+    if (v->apic_page)
+        vmcs_write_apic(v);
 }
 
 // --- host ---

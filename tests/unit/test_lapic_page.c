@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+// The local APIC with a page for the hardware, which the tests play.
+#include "tests/unit/lapic_rig.h"
+
+static u32 page[1024];
+
+static u32 *in_page(unsigned reg)
+{
+    return &page[reg * 4];
+}
+
+static void setup_page(void)
+{
+    setup();
+    memset(page, 0, sizeof(page));
+    lapic_page_attach(&cpus[0], page);
+    wr(0, LAPIC_SVR, SVR_ENABLE | 0xff);
+}
+
+static bool push(u8 *requested, u8 *in_service)
+{
+    *requested = *in_service = 0xee;
+    return lapic_page_push(&cpus[0], requested, in_service);
+}
+
+// As the CPU does.
+static void hardware_deliver(u8 vector)
+{
+    *in_page(LAPIC_IRR + vector / 32) &= ~(1u << vector % 32);
+    *in_page(LAPIC_ISR + vector / 32) |= 1u << vector % 32;
+    *in_page(LAPIC_PPR) = vector & LAPIC_PRIORITY_CLASS;
+}
+
+TEST(the_page_has_a_copy_of_what_reads_give)
+{
+    setup_page();
+    for (unsigned mode = 0; mode < 2; mode++) {
+        for (unsigned reg = 0; reg < LAPIC_REGISTERS; reg++) {
+            u64 value;
+            if (mode ? !lapic_page_serves(reg) : !(rules[reg].access & XAPIC_R))
+                continue;
+            if (rules[reg].access & (LIVE | IN_PAGE))
+                continue;
+            if (mode) {
+                CHECK(lapic_msr_read(&cpus[0], LAPIC_MSR(reg), &value));
+                CHECK_EQ(*in_page(reg), (u32)value);
+            } else {
+                CHECK_EQ(*in_page(reg), rd(0, reg));
+            }
+        }
+        wrm(0, LAPIC_MSR_BASE, LAPIC_BASE_DEFAULT | LAPIC_BASE_MODE);
+    }
+    CHECK(!lapic_page_serves(LAPIC_TIMER_CURRENT));
+    CHECK(!lapic_page_serves(LAPIC_EOI));
+    CHECK(!lapic_page_serves(LAPIC_SELF_IPI));
+    CHECK(!lapic_page_serves(0x100));
+    CHECK(wrx(0, LAPIC_ICR, 5ull << 32 | 0x4041));
+    CHECK_EQ(in_page(LAPIC_ICR)[0], 0x4041);
+    CHECK_EQ(in_page(LAPIC_ICR)[1], 5);
+    // Software-disabling masks what was not.
+    CHECK(wrx(0, LAPIC_LVT_ERROR, 0x33));
+    CHECK_EQ(*in_page(LAPIC_LVT_ERROR), 0x33);
+    CHECK(wrx(0, LAPIC_SVR, 0xff));
+    CHECK_EQ(*in_page(LAPIC_LVT_ERROR), LVT_MASKED | 0x33);
+}
+
+TEST(what_is_raised_while_the_guest_runs_waits_beside_the_page)
+{
+    u8 requested, in_service;
+    setup_page();
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0);
+    CHECK_EQ(in_service, 0);
+    CHECK(!push(&requested, &in_service));
+    heard[0].changed = 0;
+    lapic_raise(&cpus[0], 0x20, false); // even one that priorities hold back
+    CHECK_EQ(heard[0].changed, 1);
+    CHECK_EQ(*in_page(LAPIC_IRR + 1), 0);
+    lapic_raise(&cpus[0], 0x45, true);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0x45);
+    CHECK_EQ(*in_page(LAPIC_IRR + 1), 1);
+    CHECK_EQ(*in_page(LAPIC_TMR + 2), 1u << 5);
+    hardware_deliver(0x45);
+    lapic_raise(&cpus[0], 0x31, false);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0x31);
+    CHECK_EQ(in_service, 0x45);
+}
+
+TEST(software_finds_what_the_hardware_left)
+{
+    u8 requested, in_service;
+    setup_page();
+    lapic_raise(&cpus[0], 0x45, true);
+    CHECK(push(&requested, &in_service));
+    hardware_deliver(0x45);
+    *in_page(LAPIC_TPR) = 0x32;
+    lapic_raise(&cpus[0], 0x51, false);
+    CHECK_EQ(rd(0, LAPIC_TPR), 0x32);
+    CHECK_EQ(rd(0, LAPIC_PPR), 0x40);
+    CHECK_EQ(rd(0, LAPIC_ISR + 2), 1u << 5);
+    CHECK_EQ(rd(0, LAPIC_IRR + 2), 1u << 17);
+    CHECK(!cpus[0].in_page);
+    CHECK_EQ(lapic_pending(&cpus[0]), 0x51);
+    wr(0, LAPIC_EOI, 0);
+    CHECK_EQ(eoi_vector, 0x45);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0x51);
+    CHECK_EQ(in_service, 0);
+    CHECK_EQ(*in_page(LAPIC_TPR), 0x32);
+}
+
+TEST(a_write_into_the_page_acts_as_one_that_exits)
+{
+    setup_page();
+    u8 requested, in_service;
+    CHECK(push(&requested, &in_service));
+    *in_page(LAPIC_ICR_HIGH) = 1u << 24; // no exit tells of it
+    *in_page(LAPIC_ICR) = 0xfff00000 | ICR_ASSERT | 0x61;
+    wr(1, LAPIC_SVR, SVR_ENABLE | 0xff);
+    lapic_page_written(&cpus[0], LAPIC_OFFSET(LAPIC_ICR));
+    CHECK_EQ(lapic_pending(&cpus[1]), 0x61);
+    CHECK_EQ(*in_page(LAPIC_ICR), ICR_ASSERT | 0x61);
+    *in_page(LAPIC_ID) = 0x77000000; // read-only
+    lapic_page_written(&cpus[0], LAPIC_OFFSET(LAPIC_ID));
+    CHECK_EQ(*in_page(LAPIC_ID), 0);
+    *in_page(LAPIC_LVT_ERROR) = 0x1200;
+    lapic_page_written(&cpus[0], LAPIC_OFFSET(LAPIC_LVT_ERROR) + 1); // no register begins there
+    CHECK_EQ(*in_page(LAPIC_LVT_ERROR), LVT_MASKED);
+    lapic_page_written(&cpus[0], 0xfff);
+    CHECK(cpus[0].in_page);
+}
+
+TEST(an_illegal_self_ipi_is_an_error_with_a_page_too)
+{
+    setup_page();
+    wrm(0, LAPIC_MSR_BASE, LAPIC_BASE_DEFAULT | LAPIC_BASE_MODE);
+    *in_page(LAPIC_SELF_IPI) = 3;
+    lapic_page_written(&cpus[0], LAPIC_OFFSET(LAPIC_SELF_IPI));
+    CHECK(wrx(0, LAPIC_ESR, 0));
+    CHECK_EQ(*in_page(LAPIC_ESR), ESR_SEND_ILLEGAL_VECTOR);
+}
+
+TEST(the_end_of_a_level_interrupt_reaches_the_ioapic_from_the_hardware)
+{
+    u8 requested, in_service;
+    setup_page();
+    lapic_raise(&cpus[0], 0x45, true);
+    lapic_raise(&cpus[0], 0x46, false);
+    CHECK(push(&requested, &in_service));
+    lapic_page_eoi(&cpus[0], 0x46);
+    CHECK_EQ(eoi_count, 0);
+    lapic_page_eoi(&cpus[0], 0x45);
+    CHECK_EQ(eoi_count, 1);
+    CHECK_EQ(eoi_vector, 0x45);
+}
+
+TEST(the_page_is_for_an_apic_that_takes_interrupts)
+{
+    setup_page();
+    CHECK_EQ(lapic_page_mode(&cpus[0]), LAPIC_PAGE_XAPIC);
+    heard[0].mode = 0;
+    wr(0, LAPIC_SVR, 0xff);
+    CHECK_EQ(heard[0].mode, 1);
+    CHECK_EQ(lapic_page_mode(&cpus[0]), LAPIC_PAGE_UNUSED);
+    wr(0, LAPIC_SVR, SVR_ENABLE);
+    CHECK(wrm(0, LAPIC_MSR_BASE, 0x12340000 | LAPIC_BASE_EN | LAPIC_BASE_BSP));
+    CHECK_EQ(lapic_page_mode(&cpus[0]), LAPIC_PAGE_UNUSED);
+    CHECK(wrm(0, LAPIC_MSR_BASE, 0x12340000 | LAPIC_BASE_MODE));
+    CHECK_EQ(lapic_page_mode(&cpus[0]), LAPIC_PAGE_X2APIC);
+    CHECK(wrm(0, LAPIC_MSR_BASE, LAPIC_BASE_DEFAULT));
+    CHECK_EQ(lapic_page_mode(&cpus[0]), LAPIC_PAGE_UNUSED);
+    CHECK_EQ(heard[0].mode, 6); // the last one resets as well
+}
+
+TEST(an_init_forgets_what_was_in_the_page)
+{
+    u8 requested, in_service;
+    setup_page();
+    lapic_raise(&cpus[0], 0x45, true);
+    CHECK(push(&requested, &in_service));
+    hardware_deliver(0x45);
+    lapic_init_signal(&cpus[0]);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0);
+    CHECK_EQ(in_service, 0);
+    CHECK_EQ(*in_page(LAPIC_ISR + 2), 0);
+    CHECK_EQ(*in_page(LAPIC_TMR + 2), 0);
+}
