@@ -318,7 +318,25 @@ $(B)/guests/xen:
 
 KERNELS := $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen
 
-# What firmware in a VM starts: GRUB on a CD.
+# What firmware in a VM starts: a UEFI application on a FAT disk, and GRUB on a CD.
+$(B)/guests/hello.o: guests/hello/hello.c
+	@mkdir -p $(@D)
+	@echo '  CC      $@'
+	@$(CC) $(LOADER_CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/guests/hello.so: $(B)/guests/hello.o
+	@echo '  LD      $@'
+	@ld -nostdlib -shared -Bsymbolic -z noexecstack -T /usr/lib/elf_x86_64_efi.lds /usr/lib/crt0-efi-x86_64.o \
+	    $< -L/usr/lib -l:libefi.a -l:libgnuefi.a -o $@
+
+$(B)/guests/hello.efi: $(B)/guests/hello.so
+	@echo '  OBJCOPY $@'
+	@objcopy $(LOADER_SECTIONS:%=-j '%') --target efi-app-x86_64 --subsystem=10 $< $@
+
+$(B)/guests/efi.img: $(B)/guests/hello.efi
+	@echo '  FAT     $@'
+	@rm -f $@ && mformat -C -f 1440 -i $@ :: && mcopy -i $@ $< ::
+
 $(B)/guests/grub.iso: guests/grub/grub.cfg
 	@echo '  ISO     $@'
 	@mkdir -p $(@D)/grub-cd/boot/grub && cp $< $(@D)/grub-cd/boot/grub/
@@ -373,7 +391,7 @@ clean:
 # Tests. tests/run.py's exit status is the verdict.
 TEST_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
     $(B)/guests/vmlinuz-disks $(B)/guests/initrd-disks.gz \
-    $(B)/guests/initrd-bench.gz $(KERNELS) $(B)/guests/grub.iso
+    $(B)/guests/initrd-bench.gz $(KERNELS) $(B)/guests/efi.img $(B)/guests/grub.iso
 
 .PHONY: test check bench unit fuzz lint format
 test: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS) image

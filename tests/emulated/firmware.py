@@ -1,21 +1,63 @@
 # SPDX-License-Identifier: MIT
-"""Debian's legacy firmware in a VM, unmodified, starts GRUB from a CD."""
+"""Debian's firmware in a VM, unmodified. UEFI with two CPUs comes to its shell, which starts an application from a disk
+and keeps a variable in its flash; legacy firmware starts GRUB from a CD."""
 
 from scenario import Image, Machine, scenario
 
 FIRMWARE_SECONDS = 400
+VARIABLE = "setvar PlinthTest -guid a1b2c3d4-93ca-11d2-aa0d-00e098032b8c"
+SHELL = r"Shell> "
 
 INI = """\
+[vm uefi]
+cpus = 2
+memory = 128M
+firmware = \\guests\\OVMF_CODE.fd
+nvram = \\guests\\OVMF_VARS.fd
+disk = \\guests\\efi.img
 [vm bios]
 memory = 32M
 firmware = \\guests\\bios.bin
 cdrom = \\guests\\grub.iso
 """
 
-FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/grub.iso": "build/guests/grub.iso"}
+UEFI_FILES = {"guests/OVMF_CODE.fd": "/usr/share/OVMF/OVMF_CODE_4M.fd",
+              "guests/OVMF_VARS.fd": "/usr/share/OVMF/OVMF_VARS_4M.fd", "guests/efi.img": "build/guests/efi.img"}
+BIOS_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/grub.iso": "build/guests/grub.iso"}
 
 
-@scenario("firmware-bios", Machine("", emulator="bochs", model="tigerlake"), Image(INI, FILES))
+def shell_command(run, text):
+    """Types a command at the UEFI shell's prompt; what it printed."""
+    run.type(text + "\r")
+    return run.expect(r"\n(?s:(.*?))" + SHELL, FIRMWARE_SECONDS).group(1).decode("latin-1")
+
+
+def expect_shell(run):
+    run.expect(r"EFI Interactive Shell", FIRMWARE_SECONDS)
+    run.expect(r"in 5 seconds", FIRMWARE_SECONDS)
+    run.type("\r")
+    run.expect(SHELL, FIRMWARE_SECONDS)
+
+
+@scenario("firmware-uefi", Machine("", emulator="bochs", model="corei7_skylake_x"), Image(INI, UEFI_FILES))
+def firmware_uefi(run):
+    run.boot()
+    run.type("start uefi -c\r")
+    expect_shell(run)
+    text = shell_command(run, "ver")
+    run.check("the shell answers", "UEFI v2.70" in text, text)
+    text = shell_command(run, "fs0:hello.efi")
+    run.check("an application runs from a disk", "started by EDK II" in text and "hello: ok" in text, text)
+    shell_command(run, VARIABLE + " -bs -nv =0x42")
+    text = shell_command(run, VARIABLE)
+    run.check("a variable is kept in flash", "0001 Bytes" in text and "42" in text, text)
+    run.leave_guest()
+    text = run.command("stats uefi")
+    run.check("the firmware started the second CPU", "vCPU 1: " in text and "vCPU 1: 0 exits" not in text, text)
+    run.command("stop uefi")
+
+
+@scenario("firmware-bios", Machine("", emulator="bochs", model="tigerlake"), Image(INI, BIOS_FILES))
 def firmware_bios(run):
     run.boot()
     run.type("start bios -c\r")
