@@ -183,27 +183,46 @@ static bool backing_fill(struct guest_memory *gm, struct guest_slot *slot, gpa_t
     return true;
 }
 
-static void chunk_release(u64 chunk)
+// How many bytes it was.
+static u64 chunk_release(u64 chunk)
 {
     if (chunk & CHUNK_BLOCK) {
         frame_free(ALIGN_DOWN(chunk, CHUNK_SIZE), FRAME_ORDER_2M);
-        return;
+        return CHUNK_SIZE;
     }
-    u64 *table = chunk_table(chunk);
-    for (u64 i = 0; i < CHUNK_PAGES; i++)
-        if (table[i])
-            frame_free(table[i], FRAME_ORDER_4K);
+    u64 *table = chunk_table(chunk), bytes = 0;
+    for (u64 i = 0; i < CHUNK_PAGES; i++) {
+        if (!table[i])
+            continue;
+        frame_free(table[i], FRAME_ORDER_4K);
+        bytes += PAGE_SIZE;
+    }
     frame_free(hva_to_hpa(table), FRAME_ORDER_4K);
+    return bytes;
 }
 
-static void slot_release(struct guest_slot *slot)
+// Chunks that are given back at a time: with small pages, some ten thousand frames.
+#define RELEASE_CHUNKS 16
+
+// From gm->release_slot and _chunk on. False: there is more.
+static bool contents_release(struct guest_memory *gm)
 {
-    u64 count = slot_chunk_count(slot->base, slot->size);
-    for (u64 i = 0; i < count; i++) {
-        if (slot->chunks[i])
-            chunk_release(slot->chunks[i]);
-        slot->chunks[i] = 0;
+    unsigned released = 0;
+    for (; gm->release_slot < gm->slot_count; gm->release_slot++, gm->release_chunk = 0) {
+        struct guest_slot *slot = &gm->slots[gm->release_slot];
+        u64 count = slot_chunk_count(slot->base, slot->size);
+        for (; gm->release_chunk < count; gm->release_chunk++) {
+            u64 *chunk = &slot->chunks[gm->release_chunk];
+            if (!*chunk)
+                continue;
+            if (released++ == RELEASE_CHUNKS)
+                return false;
+            gm->backed -= chunk_release(*chunk);
+            *chunk = 0;
+        }
     }
+    gm->release_slot = 0;
+    return true;
 }
 
 // --- life ---
@@ -220,28 +239,25 @@ int guest_memory_init(struct guest_memory *gm, const struct page_table_format *f
     return page_table_init(&gm->stage2);
 }
 
-static void contents_release(struct guest_memory *gm)
+bool guest_memory_clear(struct guest_memory *gm)
 {
+    if (gm->stage2.root == HPA_NONE) // it never was made whole
+        return true;
+    spin_lock(&gm->lock);
     page_table_clear(&gm->stage2);
     spare_release(gm);
-    for (unsigned i = 0; i < gm->slot_count; i++)
-        slot_release(&gm->slots[i]);
-    gm->backed = 0;
     gm->generation++;
-}
-
-void guest_memory_clear(struct guest_memory *gm)
-{
-    spin_lock(&gm->lock);
-    contents_release(gm);
+    bool done = contents_release(gm);
     spin_unlock(&gm->lock);
+    return done;
 }
 
 void guest_memory_destroy(struct guest_memory *gm)
 {
+    while (!guest_memory_clear(gm))
+        ;
     spin_lock(&gm->lock);
     if (gm->stage2.root != HPA_NONE) {
-        contents_release(gm);
         page_table_destroy(&gm->stage2);
         spare_release(gm);
     }

@@ -40,8 +40,10 @@ struct guest_memory {
     hpa_t
         spare_tables; // a list of what left stage2, not given back yet: see guest_memory.c; 0: none
     enum guest_pages pages;
-    u64 limit;         // bytes of RAM slots together
-    u64 backed;        // bytes backed by frames now
+    u64 limit;             // bytes of RAM slots together
+    u64 backed;            // bytes backed by frames now
+    unsigned release_slot; // where guest_memory_clear() goes on
+    u64 release_chunk;
     u64 generation;    // changes when pages lose their backing: host addresses are stale then
     u64 mapped_faults; // stage-2 faults that found backing
     u64 filled_faults; // stage-2 faults that had to fill
@@ -63,9 +65,10 @@ void guest_memory_destroy(struct guest_memory *gm);
 // ERR_RANGE (too many).
 MUST_CHECK int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size,
                                 enum guest_slot_kind kind);
-// Drop all contents (frames and mappings), keep the slots and the stage-2 root: a VM's reset or
-// stop. No vCPU may run, and the engine must flush its translations before one runs again.
-void guest_memory_clear(struct guest_memory *gm);
+// Drop contents (frames and mappings), keep the slots and the stage-2 root: a VM's reset or end.
+// Some each time: false says that there is more, so that the caller can let others run. No vCPU may
+// run, and the engine must flush its translations before one runs again.
+bool guest_memory_clear(struct guest_memory *gm);
 // Drop stage-2 mappings of a range, keep the backing. The caller flushes translations.
 MUST_CHECK int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size);
 

@@ -11,6 +11,7 @@
 #include "vmm/load_multiboot.h"
 #include "vmm/load_multiboot2.h"
 #include "vmm/load_pvh.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -169,7 +170,10 @@ int guest_boot(struct vm *vm, char *why)
         error = acpi_tables_build(&vm->memory, vm->vcpu_count, c->devices & CONFIG_HPET, &in.rsdp);
     if (error == OK)
         error = loader->load(&vm->memory, &in, &entry);
-    if (error == OK)
-        enter(&vm->vcpus[0], &entry);
-    return error;
+    if (error != OK)
+        return error;
+    vcpu_load_here(&vm->vcpus[0]); // not before: loading lets other threads run
+    enter(&vm->vcpus[0], &entry);
+    vcpu_unload_here(&vm->vcpus[0]);
+    return OK;
 }

@@ -2,10 +2,25 @@
 // What the loaders share: their refusals, and the tables for an entry in protected or long mode.
 #include "vmm/guest_image.h"
 #include "vmm/config.h"
+#include "vmm/thread.h"
 #include "vmm/lib/assert.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
 #include <stdarg.h>
+
+// What is copied without letting others run: some ten microseconds.
+#define COPY_PIECE (128 * KIB)
+
+int guest_image_copy(struct guest_memory *gm, gpa_t gpa, const void *from, u64 size)
+{
+    int error = OK;
+    for (u64 done = 0; error == OK && done < size; done += COPY_PIECE) {
+        error = guest_memory_write(gm, gpa + done, (const u8 *)from + done,
+                                   MIN(COPY_PIECE, size - done));
+        thread_yield();
+    }
+    return error;
+}
 
 int guest_image_refuse(const struct guest_image *image, int error, const char *format, ...)
 {

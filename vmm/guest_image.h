@@ -55,6 +55,9 @@ struct guest_entry {
 
 #define GUEST_LOADER_NAME "Plinth"
 
+// Copy a file's bytes into guest memory, however many, and let other threads run meanwhile. Errors
+// as guest_memory_write().
+MUST_CHECK int guest_image_copy(struct guest_memory *gm, gpa_t gpa, const void *from, u64 size);
 // A line in image->why; returns the error.
 PRINTF(3, 4)
 int guest_image_refuse(const struct guest_image *image, int error, const char *format, ...);

@@ -37,7 +37,7 @@ int load_flat(struct guest_memory *gm, const struct guest_image *in, struct gues
     int error = check(in);
     if (error != OK)
         return error;
-    error = guest_memory_write(gm, in->load, in->kernel, in->kernel_size);
+    error = guest_image_copy(gm, in->load, in->kernel, in->kernel_size);
     if (error == OK)
         error = boot_tables_write(gm, in->load_mode);
     *out = (struct guest_entry){.mode = in->load_mode, .rip = in->load, .rsp = BOOT_STACK_TOP};

@@ -279,10 +279,10 @@ int load_linux(struct guest_memory *gm, const struct guest_image *in, struct gue
     int error = plan_make(&plan);
     if (error)
         return error;
-    error = guest_memory_write(gm, plan.kernel, (const u8 *)in->kernel + plan.setup_bytes,
-                               plan.image_bytes);
+    error = guest_image_copy(gm, plan.kernel, (const u8 *)in->kernel + plan.setup_bytes,
+                             plan.image_bytes);
     if (error == OK && ramdisk(&plan)->size)
-        error = guest_memory_write(gm, plan.initrd, ramdisk(&plan)->bytes, ramdisk(&plan)->size);
+        error = guest_image_copy(gm, plan.initrd, ramdisk(&plan)->bytes, ramdisk(&plan)->size);
     if (error == OK)
         error = tables_write(gm, &plan);
     *out = (struct guest_entry){.mode = entry_mode(&plan),

@@ -107,11 +107,11 @@ struct boot_area load_plan_write(const struct load_plan *plan, struct guest_memo
     int error = boot_tables_write(gm, GUEST_MODE_PROTECTED);
     for (unsigned i = 0; error == OK && i < plan->count; i++) {
         const struct load_part *part = &plan->parts[i];
-        error = guest_memory_write(gm, part->gpa, (const u8 *)in->kernel + part->offset,
-                                   part->file_size);
+        error =
+            guest_image_copy(gm, part->gpa, (const u8 *)in->kernel + part->offset, part->file_size);
     }
     for (unsigned i = 0; error == OK && i < in->module_count; i++)
-        error = guest_memory_write(gm, plan->modules[i], in->modules[i].bytes, in->modules[i].size);
+        error = guest_image_copy(gm, plan->modules[i], in->modules[i].bytes, in->modules[i].size);
     return (struct boot_area){gm, BOOT_AREA, error};
 }
 

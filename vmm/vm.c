@@ -276,6 +276,12 @@ static void vcpu_destroy(struct vcpu *vcpu)
     emulate_destroy(vcpu);
 }
 
+static void memory_clear(struct vm *vm)
+{
+    while (!guest_memory_clear(&vm->memory))
+        thread_yield();
+}
+
 static void resources_destroy(struct vm *vm)
 {
     for (unsigned i = 0; i < vm->vcpu_count; i++)
@@ -283,6 +289,7 @@ static void resources_destroy(struct vm *vm)
     machine_destroy(vm);
     io_bus_destroy(&vm->ports);
     io_bus_destroy(&vm->mmio);
+    memory_clear(vm);
     guest_memory_destroy(&vm->memory);
 }
 
@@ -323,7 +330,7 @@ static void vcpu_power_on(struct vcpu *vcpu)
 // Memory empty, every chip and vCPU as after power-on, the guest's image in place.
 static int power_on(struct vm *vm, char *why)
 {
-    guest_memory_clear(&vm->memory);
+    memory_clear(vm);
     spin_lock(&vm->lock); // typed bytes may be on their way to the UART
     vm->tsc_offset = 0 - rdtsc();
     vm->paused = false;
@@ -337,9 +344,7 @@ static int power_on(struct vm *vm, char *why)
     spin_unlock(&vm->lock);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_power_on(&vm->vcpus[i]);
-    vcpu_load_here(&vm->vcpus[0]);
     int error = guest_boot(vm, why);
-    vcpu_unload_here(&vm->vcpus[0]);
     vm->boots++; // from here on a request to stop is heard
     return error;
 }

@@ -21,6 +21,10 @@
 #define CODE_BYTES    1000
 #define MEMORY        (32 * MIB)
 
+void thread_yield(void)
+{
+}
+
 static struct guest_memory gm;
 static u8 image[IMAGE_BYTES];
 static u8 module[PAGE_SIZE + 5];

@@ -53,6 +53,12 @@ static u64 hva_of(gpa_t gpa)
     return (u64)guest_memory_hva(&gm, gpa, &length);
 }
 
+static void clear(void)
+{
+    while (!guest_memory_clear(&gm))
+        ;
+}
+
 TEST(bad_slots_are_refused)
 {
     start(16 * MIB, 2, GUEST_PAGES_AUTO);
@@ -159,8 +165,27 @@ TEST(giant_pages)
     CHECK_EQ(guest_memory_fault(&gm, GIB, PAGE_READ), GUEST_FAULT_MAPPED); // not wholly in the slot
     CHECK_EQ(at(GIB).size, PAGE_2M);
     CHECK_EQ(gm.backed, GIB + PAGE_2M);
-    guest_memory_clear(&gm);
+    clear();
     CHECK_EQ(frame_counts().owned[FRAME_GUEST], 0);
+    end();
+}
+
+// A VM of any size gives its memory back in steps of bounded length.
+TEST(clear_goes_in_steps)
+{
+    start(256 * MIB, 2, GUEST_PAGES_AUTO);
+    add(0, 128 * MIB);
+    CHECK_EQ(guest_memory_fill(&gm, 0, 1, 128 * MIB), OK);
+    CHECK(!guest_memory_clear(&gm));
+    CHECK_EQ(gm.backed, (64 - RELEASE_CHUNKS) * PAGE_2M);
+    CHECK(!guest_memory_clear(&gm));
+    CHECK(!guest_memory_clear(&gm));
+    CHECK(guest_memory_clear(&gm));
+    CHECK_EQ(gm.backed, 0);
+    CHECK_EQ(frame_counts().owned[FRAME_GUEST], 0);
+    CHECK_EQ(guest_memory_fill(&gm, 0, 1, 128 * MIB), OK);
+    clear(); // from the start again
+    CHECK_EQ(gm.backed, 0);
     end();
 }
 
@@ -253,7 +278,7 @@ TEST(clear_returns_all_and_keeps_slots_and_root)
                      gpa >= 0xa0000 && gpa < MIB ? GUEST_FAULT_DEVICE : GUEST_FAULT_MAPPED);
         CHECK_EQ(guest_memory_unmap(&gm, 2 * MIB, PAGE_SIZE), OK);
         CHECK_EQ(gm.backed, 0xa0000 + 15 * MIB);
-        guest_memory_clear(&gm);
+        clear();
         CHECK_EQ(gm.backed, 0);
         CHECK_EQ(gm.stage2.root, root);
         struct frame_counts now = frame_counts();
@@ -329,7 +354,7 @@ TEST(exhaustion_at_each_step)
         CHECK_EQ(result, left < 5 ? GUEST_FAULT_NO_MEMORY : GUEST_FAULT_MAPPED);
         CHECK_EQ(gm.backed, left < 2 ? 0 : PAGE_SIZE);
         CHECK_EQ(hva_of(4 * MIB) != 0, left >= 2);
-        guest_memory_clear(&gm);
+        clear();
         CHECK_EQ(frame_counts().owned[FRAME_FREE], left);
         CHECK_EQ(frame_counts().owned[FRAME_GUEST], 0);
     }
@@ -344,7 +369,7 @@ TEST(exhaustion_midway_then_clear)
     CHECK(gm.backed > 8 * MIB && gm.backed % PAGE_2M != 0); // single pages at the end
     CHECK(frame_counts().owned[FRAME_FREE] == 0);
     CHECK_EQ(guest_memory_fault(&gm, 63 * MIB, PAGE_READ), GUEST_FAULT_NO_MEMORY);
-    guest_memory_clear(&gm);
+    clear();
     CHECK_EQ(frame_counts().owned[FRAME_FREE], empty.owned[FRAME_FREE]);
     CHECK_EQ(guest_memory_fault(&gm, 63 * MIB, PAGE_READ), GUEST_FAULT_MAPPED);
     end();

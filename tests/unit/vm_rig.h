@@ -61,9 +61,10 @@ void guest_memory_destroy(struct guest_memory *gm)
     gm->limit = 0;
 }
 
-void guest_memory_clear(struct guest_memory *gm)
+bool guest_memory_clear(struct guest_memory *gm)
 {
     (void)gm;
+    return true;
 }
 
 int machine_create(struct vm *m)
