@@ -333,14 +333,22 @@ $(B)/guests/hello.efi: $(B)/guests/hello.so
 	@echo '  OBJCOPY $@'
 	@objcopy $(LOADER_SECTIONS:%=-j '%') --target efi-app-x86_64 --subsystem=10 $< $@
 
-$(B)/guests/efi.img: $(B)/guests/hello.efi
+# Under UEFI, GRUB uses the firmware's console: the firmware reads the serial line itself, beside whoever else does.
+GRUB_MODULES := echo lsmmap halt reboot normal
+GRUB_EFI := $(B)/packages/grub-efi/usr/lib/grub/x86_64-efi
+$(B)/guests/grubx64.efi:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) grub-efi-amd64-bin $(B)/packages/grub-efi
+	grub-mkimage -O x86_64-efi -d $(GRUB_EFI) -p / -o $@ $(GRUB_MODULES)
+
+$(B)/guests/efi.img: $(B)/guests/hello.efi $(B)/guests/grubx64.efi
 	@echo '  FAT     $@'
-	@rm -f $@ && mformat -C -f 1440 -i $@ :: && mcopy -i $@ $< ::
+	@rm -f $@ && mformat -C -f 1440 -i $@ :: && mcopy -i $@ $^ ::
 
 $(B)/guests/grub.iso: guests/grub/grub.cfg
 	@echo '  ISO     $@'
 	@mkdir -p $(@D)/grub-cd/boot/grub && cp $< $(@D)/grub-cd/boot/grub/
-	@grub-mkrescue --install-modules="serial terminal echo lsmmap halt reboot normal iso9660 biosdisk" --locales= \
+	@grub-mkrescue --install-modules="$(GRUB_MODULES) serial terminal iso9660 biosdisk" --locales= \
 	    --themes= --fonts= -o $@ $(@D)/grub-cd > $@.log 2>&1 || (cat $@.log; false)
 
 # The disk image: what goes onto a stick.

@@ -63,8 +63,10 @@ unsigned acpi_loader_make(struct acpi_tables *t,
     allocate_command(next++, ACPI_LOADER_RSDP, RSDP_ALIGN, LOADER_ZONE_FSEG);
     for (unsigned i = 0; i < t->link_count; i++)
         pointer_command(next++, ACPI_LOADER_TABLES, t->links[i].at, t->links[i].size);
+    pointer_command(next++, ACPI_LOADER_RSDP, ACPI_RSDP_RSDT, ACPI_RSDP_RSDT_SIZE);
     pointer_command(next++, ACPI_LOADER_RSDP, ACPI_RSDP_XSDT, ACPI_RSDP_XSDT_SIZE);
     table_sum_command(next++, t, t->fadt);
+    table_sum_command(next++, t, t->rsdt);
     table_sum_command(next++, t, t->xsdt);
     t->rsdp[ACPI_RSDP_CHECKSUM] = t->rsdp[ACPI_RSDP_CHECKSUM_ALL] = 0;
     sum_command(next++, ACPI_LOADER_RSDP, ACPI_RSDP_CHECKSUM, 0, ACPI_RSDP_V1_SIZE);

@@ -14,7 +14,7 @@
 
 // 2 allocations, a pointer for each link and the RSDP's, checksums of FADT, XSDT and twice the
 // RSDP.
-#define ACPI_LOADER_COMMANDS (2 + ACPI_LINKS_MAX + 1 + 4)
+#define ACPI_LOADER_COMMANDS (2 + ACPI_LINKS_MAX + 2 + 5)
 
 struct acpi_loader_command { // little-endian
     u32 command;

@@ -160,6 +160,7 @@ struct acpi_ssdt {
 assert_static(sizeof(struct acpi_ssdt) < 4096); // the scope's length has two bytes
 
 assert_static(sizeof(struct acpi_rsdp) == ACPI_RSDP_SIZE &&
+              offsetof(struct acpi_rsdp, rsdt) == ACPI_RSDP_RSDT &&
               offsetof(struct acpi_rsdp, xsdt) == ACPI_RSDP_XSDT &&
               offsetof(struct acpi_rsdp, extended_checksum) == ACPI_RSDP_CHECKSUM_ALL);
 assert_static(ACPI_TABLES_SIZE <= LAYOUT_BIOS_SIZE - 2 * FACS_ALIGN);
@@ -343,42 +344,31 @@ static void build_xsdt(struct builder *b)
         link(b, at + (u32)offsetof(struct acpi_xsdt, tables[i]), sizeof(u64));
 }
 
-static void rsdp_finish(struct builder *b, struct acpi_rsdp *rsdp)
+// The same list for who knows ACPI 1.0 only, such as kvm-unit-tests and GRUB's "halt".
+static void build_rsdt(struct builder *b)
 {
-    rsdp->checksum = rsdp->extended_checksum = 0;
-    rsdp->checksum = checksum(rsdp, ACPI_RSDP_V1_SIZE);
-    rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
-    memcpy(b->out->rsdp, rsdp, sizeof(*rsdp));
+    size_t length = offsetof(struct acpi_rsdt, tables) + b->count * sizeof(u32);
+    struct acpi_rsdt rsdt = {.header = table_header("RSDT", RSDT_REVISION, length)};
+    for (unsigned i = 0; i < b->count; i++)
+        rsdt.tables[i] = (u32)b->xsdt.tables[i];
+    u32 at = b->out->rsdt = place_table(b, &rsdt.header);
+    for (unsigned i = 0; i < b->count; i++)
+        link(b, at + (u32)offsetof(struct acpi_rsdt, tables[i]), sizeof(u32));
 }
 
 static void build_rsdp(struct builder *b)
 {
     struct acpi_rsdp rsdp = {
         .revision = RSDP_REVISION,
+        .rsdt = (u32)b->base + b->out->rsdt,
         .length = sizeof(rsdp),
         .xsdt = b->base + b->out->xsdt,
     };
     memcpy(rsdp.signature, "RSD PTR ", sizeof(rsdp.signature));
     memcpy(rsdp.oem_id, OEM_ID, sizeof(rsdp.oem_id));
-    rsdp_finish(b, &rsdp);
-}
-
-// The XSDT's list for who knows ACPI 1.0 only, such as kvm-unit-tests. Firmware makes its own.
-static void add_rsdt(struct acpi_tables *t, gpa_t base)
-{
-    struct builder b = {.out = t, .base = base};
-    struct acpi_rsdp rsdp;
-    struct acpi_xsdt xsdt;
-    memcpy(&rsdp, t->rsdp, sizeof(rsdp));
-    memcpy(&xsdt, t->bytes + t->xsdt, sizeof(xsdt));
-    unsigned count =
-        (unsigned)((xsdt.header.length - offsetof(struct acpi_xsdt, tables)) / sizeof(u64));
-    size_t length = offsetof(struct acpi_rsdt, tables) + count * sizeof(u32);
-    struct acpi_rsdt rsdt = {.header = table_header("RSDT", RSDT_REVISION, length)};
-    for (unsigned i = 0; i < count; i++)
-        rsdt.tables[i] = (u32)xsdt.tables[i];
-    rsdp.rsdt = (u32)base + place_table(&b, &rsdt.header);
-    rsdp_finish(&b, &rsdp);
+    rsdp.checksum = checksum(&rsdp, ACPI_RSDP_V1_SIZE);
+    rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
+    memcpy(b->out->rsdp, &rsdp, sizeof(rsdp));
 }
 
 int acpi_tables_make(struct acpi_tables *t, unsigned cpus, bool hpet, gpa_t base)
@@ -395,6 +385,7 @@ int acpi_tables_make(struct acpi_tables *t, unsigned cpus, bool hpet, gpa_t base
     if (hpet)
         build_hpet(&b);
     build_xsdt(&b);
+    build_rsdt(&b);
     build_rsdp(&b);
     return OK;
 }
@@ -406,8 +397,6 @@ int acpi_tables_build(struct guest_memory *gm, unsigned cpus, bool hpet, gpa_t *
     if (!t)
         return ERR_NO_MEMORY;
     int error = acpi_tables_make(t, cpus, hpet, base);
-    if (error == OK)
-        add_rsdt(t, base);
     if (error == OK)
         error = guest_memory_write(gm, LAYOUT_RSDP, t->rsdp, sizeof(t->rsdp));
     if (error == OK)

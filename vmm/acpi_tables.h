@@ -7,7 +7,7 @@
 
 #define ACPI_TABLES_SIZE 0x4000 // of 64 processors; asserted
 #define ACPI_RSDP_SIZE   36
-#define ACPI_LINKS_MAX   12
+#define ACPI_LINKS_MAX   20
 #define ACPI_TABLES_MAX  8
 
 // All but the RSDP lie in one piece, which begins at an address that is a multiple of 64. Addresses
@@ -22,11 +22,13 @@ struct acpi_tables {
         u8 size;
     } links[ACPI_LINKS_MAX];
     unsigned link_count;
-    u32 fadt, xsdt; // offsets of the tables that links are in
+    u32 fadt, rsdt, xsdt; // offsets of the tables that links are in
 };
 #define ACPI_CHECKSUM          9 // offset of a table's checksum
 #define ACPI_RSDP_CHECKSUM     8 // of its first ACPI_RSDP_V1_SIZE bytes
 #define ACPI_RSDP_V1_SIZE      20
+#define ACPI_RSDP_RSDT         16
+#define ACPI_RSDP_RSDT_SIZE    4
 #define ACPI_RSDP_XSDT         24
 #define ACPI_RSDP_XSDT_SIZE    8
 #define ACPI_RSDP_CHECKSUM_ALL 32

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Debian's firmware in a VM, unmodified. UEFI with two CPUs comes to its shell, which starts an application from a disk
-and keeps a variable in its flash; legacy firmware starts GRUB from a CD."""
+"""Debian's firmware in a VM, unmodified. UEFI with two CPUs comes to its shell, which starts an application and GRUB
+from a disk and keeps a variable in its flash; legacy firmware starts GRUB from a CD."""
 
 from scenario import Image, Machine, scenario
 
@@ -51,6 +51,14 @@ def firmware_uefi(run):
     shell_command(run, VARIABLE + " -bs -nv =0x42")
     text = shell_command(run, VARIABLE)
     run.check("a variable is kept in flash", "0001 Bytes" in text and "42" in text, text)
+    run.type("fs0:grubx64.efi\r")
+    run.expect(r"grub> ", FIRMWARE_SECONDS)
+    run.type("echo $grub_platform-$grub_cpu\r")
+    run.check("GRUB takes commands", bool(run.expect(r"efi-x86_64", FIRMWARE_SECONDS)))
+    run.type("reboot\r")
+    expect_shell(run)
+    text = shell_command(run, VARIABLE)
+    run.check("the variable outlives a reset", "0001 Bytes" in text and "42" in text, text)
     run.leave_guest()
     text = run.command("stats uefi")
     run.check("the firmware started the second CPU", "vCPU 1: " in text and "vCPU 1: 0 exits" not in text, text)
@@ -66,5 +74,6 @@ def firmware_bios(run):
     text = run.expect(r"(?s:(base_addr.*?))grub> ", FIRMWARE_SECONDS).group(1).decode("latin-1")
     run.check("GRUB has the memory map", "base_addr = 0x100000, length = 0x1efe000, available RAM" in text, text)
     run.check("PCI's memory is reserved in it", "base_addr = 0xb0000000, length = 0x10000000, reserved" in text, text)
-    run.leave_guest()
-    run.command("stop bios")
+    run.type("halt\r")
+    run.expect("VM bios: powered off", FIRMWARE_SECONDS)
+    run.check("GRUB's halt powers the machine off", True)

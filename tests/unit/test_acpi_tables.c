@@ -241,7 +241,10 @@ TEST(firmware_can_place_them_anywhere)
     memset(bios, 0, sizeof(bios));
     memcpy(bios + (LAYOUT_RSDP - LAYOUT_BIOS), relocatable.rsdp, sizeof(relocatable.rsdp));
     memcpy(bios + (base - LAYOUT_BIOS), relocatable.bytes, relocatable.size);
+    const struct acpi_rsdt *rsdt = at(((const struct acpi_rsdp *)relocatable.rsdp)->rsdt);
+    CHECK_EQ(sum(rsdt, rsdt->header.length), 0);
     const struct acpi_fadt *fadt = (const void *)find("FACP");
+    CHECK(at(rsdt->tables[0]) == fadt);
     CHECK(memcmp(at(fadt->facs), "FACS", 4) == 0);
     const struct acpi_header *dsdt = at(fadt->x_dsdt);
     CHECK_EQ(sum(dsdt, dsdt->length), 0);
