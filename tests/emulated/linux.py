@@ -171,6 +171,7 @@ def linux_restarts(run):
 def linux_short(run):
     """With autostart: the guest runs without a word."""
     run.boot()
+    run.settle()
     run.check("autostart starts it", re.search(r"linux\s+running", run.command("list")))
     run.type("console linux\r")
     run.expect(GUEST_PROMPT, LINUX_SECONDS)
