@@ -5,6 +5,7 @@
 #include "vmm/console.h"
 #include "vmm/gdb.h"
 #include "vmm/storage.h"
+#include "vmm/thread.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -14,6 +15,7 @@
 #define LOG_LINES_DEFAULT 40
 #define LOG_LINES_MAX     100000
 #define KEY_ESCAPE        '\033'
+#define START_POLL_US     1000
 
 static bool is_running(const struct vm *vm)
 {
@@ -149,6 +151,8 @@ void command_info(unsigned count, char **words)
 static void attach(struct vm *vm)
 {
     host_print("[console of %s; Ctrl-] detaches]\n", vm->config.name);
+    while (vm->state == VM_STARTING) // by another thread
+        thread_sleep_us(START_POLL_US);
     bool detached = console_attach(vm->console);
     // The guest may have left colours or half a line.
     host_print("\033[0m\n[%s%s]\n", vm->config.name, detached ? ": detached" : " does not run");

@@ -284,12 +284,12 @@ static void memory_clear(struct vm *vm)
 
 static void resources_destroy(struct vm *vm)
 {
+    memory_clear(vm); // while others run and look: the rest is still whole
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_destroy(&vm->vcpus[i]);
     machine_destroy(vm);
     io_bus_destroy(&vm->ports);
     io_bus_destroy(&vm->mmio);
-    memory_clear(vm);
     guest_memory_destroy(&vm->memory);
 }
 

@@ -24,7 +24,8 @@ def spinner(name, more=""):
 def attach_shell(run, name):
     run.type(f"console {name}\r")
     run.expect(re.escape(f"[console of {name}; "))
-    run.type("\r")
+    run.type("\recho at$((6 * 7))\r")  # what comes first is the end of what was shown before
+    run.expect(r"at42\r?\n")
     run.expect(GUEST_PROMPT)
 
 
