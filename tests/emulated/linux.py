@@ -20,16 +20,6 @@ memory = 256M
 cmdline = console=ttyS0
 autostart = yes
 """, LINUX_FILES)
-# Two CPUs each, and the hardware as a part of their local APICs: as MSRs and as a page.
-APIC_HARDWARE = Image("".join(f"""
-[vm {name}]
-kernel = \\guests\\vmlinuz
-initrd = \\guests\\initrd.gz
-memory = 256M
-cpus = 2
-apic = hardware
-cmdline = console=ttyS0 {cmdline}
-""" for name, cmdline in (("msrs", ""), ("page", "nox2apic"))), LINUX_FILES)
 # Lines of the guest's kernel log at level "warning" or worse that come on bare PCs as well.
 EXPECTED_WARNINGS = (
     # The emulated Skylake has no microcode with speculation control, and says so on bare metal too.
@@ -202,21 +192,3 @@ def linux_again(run):
 @scenario("linux-tigerlake-2cpus", Machine("", emulator="bochs", model="tigerlake", cpus=2), AUTOSTART)
 def linux_tigerlake_smp(run):
     linux_short(run)
-
-
-@scenario("linux-apic-hardware", Machine("", emulator="bochs", model="tigerlake", cpus=2), APIC_HARDWARE)
-def linux_apic_hardware(run):
-    run.boot()
-    for name in ("msrs", "page"):
-        run.type(f"start {name} -c\r")
-        run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
-        run.expect(GUEST_PROMPT, LINUX_SECONDS)
-        run.check(f"{name}: two CPUs", "2" in run.guest_command("grep -c ^processor /proc/cpuinfo"))
-        interrupts = run.guest_command("cat /proc/interrupts")
-        run.check(f"{name}: IPIs arrive", re.search(r"(RES|CAL):\s+[1-9]", interrupts), interrupts)
-        run.leave_guest()
-        text = run.command(f"info {name}")
-        run.check(f"{name}: the APIC is in hardware", "apic      hardware" in text, text)
-        stats = run.command(f"stats {name}")
-        run.check(f"{name}: its page is used", name == "msrs" or re.search(r"apic-write\s+[1-9]", stats), stats)
-        run.command(f"stop {name}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Several vCPUs and several VMs at once: they run, they share the CPUs as their weights say, and the console answers."""
 
+import itertools
 import re
 
 from emulator import Machine
@@ -21,11 +22,15 @@ def spinner(name, more=""):
     return f"[vm {name}]\nmemory = 16M\nkernel = \\guests\\hostile\ncmdline = spin\n{more}\n"
 
 
+MARKS = itertools.count(1000)
+
+
 def attach_shell(run, name):
     run.type(f"console {name}\r")
     run.expect(re.escape(f"[console of {name}; "))
-    run.type("\recho at$((6 * 7))\r")  # what comes first is the end of what was shown before
-    run.expect(r"at42\r?\n")
+    mark = next(MARKS)  # what comes first is the end of what was shown before
+    run.type(f"\recho at$((2 * {mark}))\r")
+    run.expect(rf"at{2 * mark}\r?\n")
     run.expect(GUEST_PROMPT)
 
 
