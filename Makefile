@@ -345,6 +345,11 @@ $(B)/guests/efi.img: $(B)/guests/hello.efi $(B)/guests/grubx64.efi
 	@echo '  FAT     $@'
 	@rm -f $@ && mformat -C -f 1440 -i $@ :: && mcopy -i $@ $^ ::
 
+# For the bench: the shell starts the application by itself.
+$(B)/guests/efi-bench.img: $(B)/guests/hello.efi guests/hello/startup.nsh
+	@echo '  FAT     $@'
+	@rm -f $@ && mformat -C -f 1440 -i $@ :: && mcopy -i $@ $^ ::
+
 $(B)/guests/grub.iso: guests/grub/grub.cfg
 	@echo '  ISO     $@'
 	@mkdir -p $(@D)/grub-cd/boot/grub && cp $< $(@D)/grub-cd/boot/grub/
@@ -408,7 +413,7 @@ test: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS) image
 check: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS)
 	@tests/run.py --quick
 
-bench: $(TEST_INPUTS)
+bench: $(TEST_INPUTS) $(B)/guests/efi-bench.img
 	@tests/bench.py
 
 unit: $(UNIT_TESTS)

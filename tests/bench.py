@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Prints one table: what an exit costs in Plinth, beside KVM and Xen on the same emulator, and Linux against bare.
+"""Prints one table: what an exit costs in Plinth, beside KVM and Xen on the same emulator, and Linux and UEFI firmware
+against bare.
 
-Everything is counted in instructions (a TSC tick of Bochs). The bare run is the same kernel and initramfs, started by
-GRUB from a legacy BIOS on the same CPU model with the same memory. The exit status is 1 if a limit is missed.
+Everything is counted in instructions (a TSC tick of Bochs). The bare runs are the same kernel and initramfs, started by
+GRUB from a legacy BIOS, and the same firmware, on the same CPU model with the same memory. The exit status is 1 if a
+limit is missed.
 """
 
 import concurrent.futures
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests"))
@@ -34,6 +38,18 @@ LIMITS = {**exit_costs.LIMITS, **exit_costs.IPI_LIMITS}
 BOOT_LIMIT = 1.05
 LOOP_LIMIT = 1.02
 
+FIRMWARE = "/usr/share/ovmf/OVMF.fd"
+FIRMWARE_DISK = os.path.join(ROOT, "build/guests/efi-bench.img")
+FIRMWARE_MEMORY = 128  # MiB
+FIRMWARE_TICK = rb"hello: tsc (\d+)\r"
+FIRMWARE_LIMIT = 1.10
+FIRMWARE_INI = f"""\
+[vm uefi]
+memory = {FIRMWARE_MEMORY}M
+firmware = \\guests\\OVMF.fd
+disk = \\guests\\disk
+"""
+
 GRUB_CONFIG = """set timeout=0
 menuentry bare {
     linux /vmlinuz %s
@@ -54,44 +70,80 @@ def make_iso(folder):
     return iso
 
 
-def bare_configuration(folder, iso):
+def bare_configuration(folder, memory, rom, drive, boot):
     return "\n".join([
         "plugin_ctrl: unmapped=1, biosdev=1, speaker=0, extfpuirq=1, parallel=0, serial=1, gameport=0",
         "config_interface: textconfig",
         'display_library: rfb, options="timeout=0"',
-        f"memory: guest={BARE_MEMORY}, host={BARE_MEMORY}",
-        "romimage: file=/usr/share/bochs/BIOS-bochs-latest",
+        f"memory: guest={memory}, host={memory}",
+        f"romimage: file={rom}",
         "vgaromimage: file=/usr/share/vgabios/vgabios.bin",
         f"cpu: model={exit_costs.MODEL}, count=1, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1",
         "pci: enabled=1, chipset=i440fx",
         "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
-        f"ata0-master: type=cdrom, path={iso}, status=inserted",
-        "boot: cdrom",
+        f"ata0-master: {drive}",
+        f"boot: {boot}",
         f"com1: enabled=1, mode=file, dev={folder}/serial",
         f"log: {folder}/bochs.log",
         "panic: action=fatal", "error: action=ignore", "info: action=ignore", "debug: action=ignore",
         "clock: sync=none", ""])
 
 
+def bochs_start(folder, configuration, commands):
+    with open(folder + "/bochsrc", "w", encoding="ascii") as file:
+        file.write(configuration)
+    with open(folder + "/commands", "w", encoding="ascii") as file:
+        file.write(commands)
+    return subprocess.Popen(
+        ["timeout", str(BARE_SECONDS), "bochs-bin", "-q", "-f", folder + "/bochsrc", "-rc", folder + "/commands"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
 def run_bare():
     """{figure: ticks} of the kernel on the emulator itself; "entry" is the tick of its 64-bit entry."""
     with tempfile.TemporaryDirectory(prefix="plinth-bare-", dir=os.path.join(ROOT, "build")) as folder:
-        iso = make_iso(folder)
-        with open(folder + "/bochsrc", "w", encoding="ascii") as file:
-            file.write(bare_configuration(folder, iso))
+        drive = f"type=cdrom, path={make_iso(folder)}, status=inserted"
+        configuration = bare_configuration(folder, BARE_MEMORY, "/usr/share/bochs/BIOS-bochs-latest", drive, "cdrom")
         # The debugger stops at the entry, says the time, and goes on.
-        with open(folder + "/commands", "w", encoding="ascii") as file:
-            file.write(f"pb 0x{ENTRY_ADDRESS:x}\nc\nd 1\nc\n")
-        result = subprocess.run(
-            ["timeout", str(BARE_SECONDS), "bochs-bin", "-q", "-f", folder + "/bochsrc", "-rc",
-             folder + "/commands"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        result = bochs_start(folder, configuration, f"pb 0x{ENTRY_ADDRESS:x}\nc\nd 1\nc\n").communicate()
         with open(folder + "/serial", "rb") as file:
             figures = exit_costs.linux_figures(file.read())
-    entry = re.search(rb"Breakpoint.*?\n.*?t=(\d+)", result.stdout, re.S)
+    entry = re.search(rb"Breakpoint.*?\n.*?t=(\d+)", result[0], re.S)
     if not entry or "init-entry-tsc" not in figures:
-        sys.exit(f"bench: the bare run gave no figures: {result.stdout[-500:]!r} {figures}")
+        sys.exit(f"bench: the bare run gave no figures: {result[0][-500:]!r} {figures}")
     figures["entry"] = int(entry.group(1))
     return figures
+
+
+def run_bare_firmware():
+    """The tick at which the firmware's shell has started the application, on the emulator itself."""
+    with tempfile.TemporaryDirectory(prefix="plinth-bare-", dir=os.path.join(ROOT, "build")) as folder:
+        shutil.copy(FIRMWARE, folder + "/rom")  # Bochs wants to lock it
+        shutil.copy(FIRMWARE_DISK, folder + "/disk")
+        drive = f"type=disk, path={folder}/disk, mode=flat"
+        bochs = bochs_start(folder, bare_configuration(folder, FIRMWARE_MEMORY, folder + "/rom", drive, "disk"), "c\n")
+        tick = None
+        while not tick and bochs.poll() is None:
+            time.sleep(1)
+            if os.path.exists(folder + "/serial"):
+                with open(folder + "/serial", "rb") as file:
+                    tick = re.search(FIRMWARE_TICK, file.read())
+        bochs.terminate()  # the time-out, which ends Bochs with it
+        output = bochs.communicate()[0]
+    if not tick:
+        sys.exit(f"bench: the bare firmware started no application: {output[-500:]!r}")
+    return int(tick.group(1))
+
+
+def run_firmware():
+    """The same in a VM."""
+    path = scenario.build_image("bench-firmware", scenario.Image(FIRMWARE_INI, {
+        "guests/OVMF.fd": FIRMWARE, "guests/disk": FIRMWARE_DISK}))
+    with Emulator(dataclasses.replace(exit_costs.machine(), image=path)) as emulator:
+        run = scenario.Run("bench-firmware", emulator)
+        run.boot()
+        run.type("start uefi -c\r")
+        return int(run.expect(FIRMWARE_TICK.decode(), BARE_SECONDS).group(1))
 
 
 def run_plinth():
@@ -149,12 +201,16 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         bare_future, our_future = pool.submit(run_bare), pool.submit(run_plinth)
         bare, (exits, ours) = bare_future.result(), our_future.result()
+        bare_future, our_future = pool.submit(run_bare_firmware), pool.submit(run_firmware)
+        firmware = our_future.result() / bare_future.result()
     exits.update(run_two_cpus())
     print(f"Instructions, median of 1001, on Bochs {exit_costs.MODEL} with one CPU; ipi-*: "
           f"{scheduling.IPI_MACHINE.model} with two\n")
     print(f"{'operation':28}" + "".join(
         f"{h:>12}" for h in ("Plinth", "limit", "KVM off", "KVM default", "Xen")))
-    verdicts = list(exit_rows(exits)) + list(linux_rows(ours, bare))
+    verdicts = list(exit_rows(exits))
+    verdicts.append(row("OVMF: to its shell, ratio", firmware, FIRMWARE_LIMIT, (None, None, None)))
+    verdicts += linux_rows(ours, bare)
     return 0 if all(verdicts) else 1
 
 
