@@ -3,7 +3,7 @@
 of what its guest does, but of nothing else; the host stays whole and gets its memory back, and a VM beside them, which
 looks after its own memory, notices nothing. With other seeds, for longer:
 
-    FUZZ_SEED=1000 FUZZ_COUNT=10000000 tests/run.py fuzz-guest-haswell
+    FUZZ_SEED=1000 FUZZ_COUNT=80000 tests/run.py fuzz-guest-haswell
 """
 
 import os
