@@ -38,7 +38,7 @@ DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c \
     io/system_ports.c io/pci.c io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/flash.c io/acpi/tables.asm \
     io/pci_msi.c io/dma.c io/disk_image.c io/ata.c io/ata_identify.c io/atapi.c io/ahci.c io/ahci_command.c
-VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/load_plan.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_multiboot2.c vmm/load_pvh.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
+VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/vm_fit.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/load_plan.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_multiboot2.c vmm/load_pvh.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
     vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \
     vmm/debug.c vmm/debug_step.c vmm/debug_registers.c vmm/debug_memory.c \
     vmm/gdb_packet.c vmm/gdb_registers.c vmm/gdb_state.c vmm/gdb.c vmm/gdb_port.c \

@@ -4,6 +4,7 @@
 // and a power-on without giving back. What a stopped VM keeps: its configuration, its console's
 // text, and the counters of its last run.
 #include "vmm/vm.h"
+#include "vmm/vm_fit.h"
 #include "vmm/console.h"
 #include "vmm/cpuid.h"
 #include "vmm/emulate.h"
@@ -139,84 +140,10 @@ static void clock_earlier(struct io_clock *clock)
     vcpu_request(&container_of(clock, struct vm, clock)->vcpus[0], VCPU_REQUEST_TIMER);
 }
 
-static int engine_choose(struct vm *vm, char *why)
-{
-    const struct config_vm *c = &vm->config;
-    struct engine *engine = engine_find(c->engine);
-    if (engine && !engine->refused) {
-        if (strcmp(c->mmu, "auto") == 0 || strcmp(c->mmu, engine->ops->stage2_format->name) == 0) {
-            vm->ops = engine->ops;
-            return OK;
-        }
-        format_text(why, CONFIG_ERROR_MAX,
-                    "plinth.ini:%u: VM %s: engine %s has no mmu '%s': use '%s' or 'auto'", c->line,
-                    c->name, engine->ops->name, c->mmu, engine->ops->stage2_format->name);
-    } else if (engine) {
-        format_text(why, CONFIG_ERROR_MAX, "VM %s cannot run here: %s", c->name, engine->refused);
-    } else if (strcmp(c->engine, "auto") == 0) {
-        format_text(why, CONFIG_ERROR_MAX, "VM %s cannot run here: %s", c->name,
-                    engines[0].refused);
-    } else {
-        format_text(why, CONFIG_ERROR_MAX, "plinth.ini:%u: VM %s: this build has no engine '%s'",
-                    c->line, c->name, c->engine);
-    }
-    return ERR_UNSUPPORTED;
-}
-
-static int apic_choose(struct vm *vm, char *why)
-{
-    enum config_apic wanted = vm->config.apic;
-    vm->apic_hardware = wanted == CONFIG_APIC_AUTO && vm->ops->apic_sound();
-    if (wanted != CONFIG_APIC_HARDWARE)
-        return OK;
-    const char *missing = vm->ops->apic_missing();
-    vm->apic_hardware = !missing;
-    if (!missing)
-        return OK;
-    format_text(why, CONFIG_ERROR_MAX,
-                "plinth.ini:%u: VM %s: apic: this CPU lacks %s: use 'auto' or 'soft'",
-                vm->config.apic_line, vm->config.name, missing);
-    return ERR_UNSUPPORTED;
-}
-
-static int memory_check(const struct vm *vm, char *why)
-{
-    u64 free = frame_counts().owned[FRAME_FREE] * PAGE_SIZE;
-    if (vm->config.memory < LAYOUT_MEMORY_MIN || !IS_ALIGNED(vm->config.memory, PAGE_SIZE)) {
-        format_text(
-            why, CONFIG_ERROR_MAX,
-            "plinth.ini:%u: VM %s: memory must be at least %llu MiB, and whole pages of 4 KiB",
-            vm->config.line, vm->config.name, (unsigned long long)(LAYOUT_MEMORY_MIN / MIB));
-        return ERR_INVALID;
-    }
-    if (vm->config.memory <= free)
-        return OK;
-    format_text(why, CONFIG_ERROR_MAX,
-                "VM %s wants %llu MiB of memory, the host has %llu MiB free: lower 'memory' in "
-                "plinth.ini or stop a VM",
-                vm->config.name, (unsigned long long)(vm->config.memory / MIB),
-                (unsigned long long)(free / MIB));
-    return ERR_NO_MEMORY;
-}
-
 static u32 host_cpu(const struct vcpu *vcpu)
 {
     const struct config_vm *c = &vcpu->vm->config;
     return c->pin_count ? c->pin[vcpu->index % c->pin_count] : THREAD_ANY_CPU;
-}
-
-static int pins_check(const struct vm *vm, char *why)
-{
-    for (unsigned i = 0; i < vm->config.pin_count; i++) {
-        u32 cpu = vm->config.pin[i];
-        if (cpu < cpu_count && percpus[cpu].engine_on)
-            continue;
-        format_text(why, CONFIG_ERROR_MAX,
-                    "plinth.ini:%u: VM %s: pin: the host has no CPU %u that runs guests",
-                    vm->config.pin_line, vm->config.name, cpu);
-        return ERR_INVALID;
-    }
-    return OK;
 }
 
 // The last 256 KiB of the first MiB: RAM, or what firmware makes of it.
@@ -391,13 +318,7 @@ int vm_start(struct vm *vm, char *why)
                     vm_state_name(vm->state));
         return ERR_STATE;
     }
-    int error = engine_choose(vm, why);
-    if (error == OK)
-        error = apic_choose(vm, why);
-    if (error == OK)
-        error = memory_check(vm, why);
-    if (error == OK)
-        error = pins_check(vm, why);
+    int error = vm_fit(vm, why);
     if (error == OK)
         error = firmware_prepare(vm, why);
     if (error == OK)

@@ -4,6 +4,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/vm.c"
+#include "vmm/vm_fit.c"
 #include "vmm/vm_pause.c"
 #include "vmm/layout.c"
 #include <string.h>
