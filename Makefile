@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 # Plinth. `make help` lists what a person would call. Sources are listed by folder, in reading order.
 
+# As many jobs as there are CPUs, unless the command line says otherwise.
+ifeq ($(filter -j% --jobs%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 B := build
 CC := gcc
 NASM := nasm
@@ -401,19 +406,22 @@ help:
 clean:
 	rm -rf $(B)
 
-# Tests. tests/run.py's exit status is the verdict.
-TEST_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
-    $(B)/guests/vmlinuz-disks $(B)/guests/initrd-disks.gz \
-    $(B)/guests/initrd-bench.gz $(KERNELS) $(B)/guests/efi.img $(B)/guests/grub.iso
+# Tests. tests/run.py's exit status is the verdict. The quick ones do without most of what has to be fetched.
+CHECK_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(B)/guests/vmlinuz $(B)/guests/initrd.gz $(UNIT_TESTS) $(FUZZERS) \
+    $(TEST_GUEST_IMAGES)
+TEST_INPUTS := $(CHECK_INPUTS) $(B)/guests/vmlinuz-disks $(B)/guests/initrd-disks.gz $(B)/guests/initrd-bench.gz \
+    $(KERNELS) $(B)/guests/efi.img $(B)/guests/grub.iso
+BENCH_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
+    $(B)/guests/initrd-bench.gz $(B)/guests/efi-bench.img
 
 .PHONY: test check bench unit fuzz lint format
-test: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS) image
+test: $(TEST_INPUTS) image
 	@tests/run.py
 
-check: $(UNIT_TESTS) $(FUZZERS) $(TEST_INPUTS)
+check: $(CHECK_INPUTS)
 	@tests/run.py --quick
 
-bench: $(TEST_INPUTS) $(B)/guests/efi-bench.img
+bench: $(BENCH_INPUTS)
 	@tests/bench.py
 
 unit: $(UNIT_TESTS)
