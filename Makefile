@@ -140,16 +140,17 @@ $(B)/acpi/%.aml: io/acpi/%.asl io/acpi/platform.h
 	@mkdir -p $(@D)
 	@echo '  CC      $@'
 	@$(CC) -E -P -x c -undef -nostdinc -I. $< -o $(B)/acpi/$*.i
-	iasl -we -p $(B)/acpi/$* $(B)/acpi/$*.i > $(B)/acpi/$*.log || (cat $(B)/acpi/$*.log; false)
+	@iasl -we -p $(B)/acpi/$* $(B)/acpi/$*.i > $(B)/acpi/$*.log || (cat $(B)/acpi/$*.log; false)
 $(B)/core/io/acpi/tables.o: $(ACPI_TABLES:%=$(B)/acpi/%.aml)
 $(B)/unit/test_acpi_tables: UNIT_OBJECTS := $(B)/core/io/acpi/tables.o
 $(B)/unit/test_acpi_tables: $(B)/core/io/acpi/tables.o
 
 # The whole machine, with the chips as the core has them: their code is for fixed addresses.
 MACHINE_OBJECTS := $(patsubst %.c,$(B)/core/%.o,$(filter io/%.c,$(IO_SOURCES)) vmm/lib/calendar.c)
-$(B)/unit/test_machine: UNIT_CFLAGS += -no-pie
-$(B)/unit/test_machine: UNIT_OBJECTS := $(MACHINE_OBJECTS)
-$(B)/unit/test_machine: $(MACHINE_OBJECTS)
+MACHINE_TESTS := $(B)/unit/test_machine $(B)/unit/test_machine_options
+$(MACHINE_TESTS): UNIT_CFLAGS += -no-pie
+$(MACHINE_TESTS): UNIT_OBJECTS := $(MACHINE_OBJECTS)
+$(MACHINE_TESTS): $(MACHINE_OBJECTS)
 
 # Fuzzers: tests/fuzz/NAME.c and what it is linked with, all instrumented by clang but the decoder's tables.
 FUZZ_SECONDS := 60

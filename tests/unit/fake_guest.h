@@ -4,7 +4,7 @@
 // test.
 #pragma once
 
-#include "vmm/vm.h"
+#include "tests/unit/fake_vcpu.h"
 #include "vmm/vm_io.h"
 #include "arch/x86_64/regs.h"
 #include "arch/x86_64/vector.h"
@@ -13,8 +13,6 @@
 #define CODE      0x8000ull
 #define PAGES     0x1000ull     // PML4, then PDPT
 #define DEVICE    0x10000000ull // one page
-#define CODE64    0xa09b
-#define CODE32    0xc09b
 #define CODE16    0x009b
 #define DATA      0xc093
 #define DATA_USER 0xc0f3
@@ -23,12 +21,7 @@
 
 static u8 ram[RAM_SIZE] ALIGNED(4096);
 static u8 device[4096] ALIGNED(4096);
-static u64 regs[REG_COUNT];
-static struct segment segments[SEG_COUNT];
-static struct vm vm;
-static struct vcpu vcpu;
 static unsigned device_reads, device_writes, holes;
-static char killed[256];
 
 void *guest_memory_hva(struct guest_memory *gm, gpa_t gpa, u64 *length)
 {
@@ -67,32 +60,10 @@ bool vm_mmio_write(struct vcpu *v, gpa_t gpa, unsigned size, u64 value)
     return true;
 }
 
-void vm_kill(struct vm *m, const char *format, ...)
-{
-    (void)m;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(killed, sizeof(killed), format, arguments);
-    va_end(arguments);
-}
-
 void vm_odd_access(struct vm *m, const char *format, ...)
 {
     (void)m;
     (void)format;
-}
-
-u64 vcpu_gpr_read(struct vcpu *v, unsigned gpr)
-{
-    return gpr == GPR_RSP ? regs[REG_RSP] : v->gpr[gpr];
-}
-
-void vcpu_gpr_write(struct vcpu *v, unsigned gpr, u64 value)
-{
-    if (gpr == GPR_RSP)
-        regs[REG_RSP] = value;
-    else
-        v->gpr[gpr] = value;
 }
 
 enum exit_action exit_fault(struct vm_exit *exit, u8 vector)
@@ -107,37 +78,6 @@ enum exit_action exit_fault_error(struct vm_exit *exit, u8 vector, u32 error)
     exit->fault.has_error = true;
     exit->fault.error = error;
     return ACTION_FAULT;
-}
-
-static u64 fake_reg_read(struct vcpu *v, enum vcpu_reg reg)
-{
-    (void)v;
-    return regs[reg];
-}
-
-static void fake_reg_write(struct vcpu *v, enum vcpu_reg reg, u64 value)
-{
-    (void)v;
-    regs[reg] = value;
-}
-
-static void fake_segment_read(struct vcpu *v, enum vcpu_segment which, struct segment *segment)
-{
-    (void)v;
-    *segment = segments[which];
-}
-
-static void fake_segment_write(struct vcpu *v, enum vcpu_segment which,
-                               const struct segment *segment)
-{
-    (void)v;
-    segments[which] = *segment;
-}
-
-static void fake_skip(struct vcpu *v, u64 rip)
-{
-    (void)v;
-    regs[REG_RIP] = rip;
 }
 
 static const struct cpu_ops fake_ops = {.name = "fake",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// For tests of the loaders of ELF kernels: a guest, a made-up kernel in `image`, two modules.
+// For tests of the loaders of ELF kernels: a guest, a made-up kernel in `image`, two modules. The
+// test defines LOADER, the function under test, before it includes this file.
 #pragma once
 
 #include <string.h>
@@ -94,4 +95,24 @@ static bool guest_has(gpa_t gpa, const void *bytes, u64 size)
     bool same = guest_memory_read(&gm, gpa, read, size) == OK && memcmp(read, bytes, size) == 0;
     free(read);
     return same;
+}
+
+int LOADER(struct guest_memory *gm, const struct guest_image *in, struct guest_entry *out);
+
+// The kernel in `image`, into `out`. Who refuses it says why.
+static int load(void)
+{
+    int error = LOADER(&gm, &in, &out);
+    CHECK_EQ(error != OK, why[0] != 0);
+    return error;
+}
+
+// What was made is refused with a text that has this part; `again` makes a good one for what
+// follows.
+static void refused(int error, const char *part, void (*again)(void))
+{
+    CHECK_EQ(load(), error);
+    if (!strstr(why, part))
+        CHECK_STR(why, part);
+    again();
 }

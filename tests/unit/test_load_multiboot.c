@@ -2,6 +2,7 @@
 // The multiboot loader with made-up kernels of each kind, the flat loader, and a refusal for each
 // thing that can be wrong.
 
+#define LOADER load_multiboot
 #include "tests/unit/kernel_image.h"
 #include "vmm/load_multiboot.c"
 #include "vmm/load_flat.c"
@@ -54,13 +55,6 @@ static void start_elf64(void)
                             .p_filesz = CODE_BYTES,
                             .p_memsz = CODE_BYTES};
     header_set(0);
-}
-
-static int load(void)
-{
-    int error = load_multiboot(&gm, &in, &out);
-    CHECK_EQ(error != OK, why[0] != 0);
-    return error;
 }
 
 static struct multiboot_info info(void)
@@ -177,14 +171,6 @@ TEST(a_64_bit_elf_file_is_entered_in_32_bit_mode)
     in.kernel_size = sizeof(struct elf64_ehdr) - 1;
     struct load_plan plan = {.in = &in};
     CHECK_EQ(elf_parts(&plan), ERR_FORMAT);
-}
-
-static void refused(int error, const char *part, void (*again)(void))
-{
-    CHECK_EQ(load(), error);
-    if (!strstr(why, part))
-        CHECK_STR(why, part);
-    again();
 }
 
 TEST(each_wrong_header_is_refused)

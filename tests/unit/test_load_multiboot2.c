@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The multiboot 2 loader: headers with each kind of tag, what the kernel is told, and a refusal for
 // each thing that can be wrong.
+
+#define LOADER load_multiboot2
 #include "tests/unit/kernel_image.h"
 #include "vmm/load_multiboot2.c"
 
@@ -53,13 +55,6 @@ static void start_addresses(void)
     image[0] = 0; // no ELF file
     TAG(2, 0, MIB + HEADER_OFFSET - 16, MIB, MIB + CODE_BYTES, MIB + 3 * PAGE_SIZE + 1);
     TAG(3, 0, MIB + 64);
-}
-
-static int load(void)
-{
-    int error = load_multiboot2(&gm, &in, &out);
-    CHECK_EQ(error != OK, why[0] != 0);
-    return error;
 }
 
 // The nth tag of this type of the information; its size comes back too. All is read through once.
@@ -209,14 +204,6 @@ TEST(a_kernel_is_moved_if_its_place_is_no_good)
     TAG(10, 0, MIB, 2 * MIB + PAGE_SIZE, PAGE_SIZE, 0); // or ends too high
     CHECK_EQ(load(), OK);
     CHECK_EQ(out.rip, MIB + 0x10);
-}
-
-static void refused(int error, const char *part, void (*again)(void))
-{
-    CHECK_EQ(load(), error);
-    if (!strstr(why, part))
-        CHECK_STR(why, part);
-    again();
 }
 
 TEST(each_wrong_header_is_refused)

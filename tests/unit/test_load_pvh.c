@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The PVH loader: finding the entry's note, what the kernel is told, and refusals.
+
+#define LOADER load_pvh
 #include "tests/unit/kernel_image.h"
 #include "vmm/load_pvh.c"
 
@@ -22,13 +24,6 @@ static void start(void)
     notes()[9] = 2 * MIB + 0x20;
     notes()[10] = 0;
     in.rsdp = LAYOUT_RSDP;
-}
-
-static int load(void)
-{
-    int error = load_pvh(&gm, &in, &out);
-    CHECK_EQ(error != OK, why[0] != 0);
-    return error;
 }
 
 static struct hvm_start_info info(void)
@@ -75,52 +70,44 @@ TEST(the_kernel_is_told_what_there_is)
     CHECK_EQ(info().modlist_paddr, 0);
 }
 
-static void refused(int error, const char *part)
-{
-    CHECK_EQ(load(), error);
-    if (!strstr(why, part))
-        CHECK_STR(why, part);
-    start();
-}
-
 TEST(files_without_the_note_are_refused)
 {
     static const char no_note[] = "not a PVH kernel";
     start();
     notes()[7] = 17;
     CHECK(!load_pvh_recognises(&in));
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     notes()[8]++; // the owner
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     notes()[6] = 3; // contents too small
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     notes()[0] = ~0u; // a name longer than the notes
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     notes()[1] = ~0u;
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     segment()[1].p_filesz = NOTES_BYTES - 5;
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     segment()[1].p_filesz = ~0u;
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     segment()[1].p_offset = ~0u;
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     elf32()->e_phnum = 0xffff;
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     image[0] = 0;
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
     in.kernel_size = 3;
-    refused(ERR_FORMAT, no_note);
+    refused(ERR_FORMAT, no_note, start);
 }
 
 TEST(wrong_addresses_are_refused)
 {
     start();
     notes()[9] = 5 * MIB;
-    refused(ERR_FORMAT, "the entry 0x500000 is not in what is loaded");
+    refused(ERR_FORMAT, "the entry 0x500000 is not in what is loaded", start);
     segment()->p_paddr = 0;
-    refused(ERR_RANGE, "wants 0x1770 bytes at 0x0");
+    refused(ERR_RANGE, "wants 0x1770 bytes at 0x0", start);
     in.modules[1].size = 64 * MIB;
-    refused(ERR_RANGE, "module \\second: 67108864 bytes do not fit");
+    refused(ERR_RANGE, "module \\second: 67108864 bytes do not fit", start);
 }
 
 TEST(a_host_without_memory_says_so)
