@@ -438,7 +438,7 @@ lint:
 	@tests/lint.py
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	find . -path ./$(B) -prune -o -name '*.[ch]' -exec clang-format -i {} +
 
 # Only what is there: a rule must not try to make these.
 -include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS) $(FUZZ_CHIPS) $(FUZZ_BOOT) $(FUZZ_LOADERS)) $(UNIT_TESTS:=.d) $(FUZZERS:=.d) \

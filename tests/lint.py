@@ -12,6 +12,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SOURCE_ENDINGS = ('.c', '.h', '.asm', '.py', '.ld', '.asl', '.sh')
+NOT_OURS = ('.git', 'build', '__pycache__')
 FILE_LINES_MAX = 600
 HEADER_FLAGS = ['-std=gnu17', '-ffreestanding', '-mgeneral-regs-only', '-fsyntax-only', '-I.', '-Wall',
                 '-Wextra', '-Werror', '-x', 'c']
@@ -19,10 +20,11 @@ HEADER_FLAGS = ['-std=gnu17', '-ffreestanding', '-mgeneral-regs-only', '-fsyntax
 HEADERS_OF_OTHERS = ('<efi',)
 
 
-def tracked_files():
-    out = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
-                         capture_output=True, text=True).stdout
-    return [f for f in out.split('\n') if f and os.path.exists(os.path.join(ROOT, f))]
+def files_of_tree():
+    """All but what is built, also where the tree is no checkout."""
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = sorted(f for f in folders if f not in NOT_OURS)
+        yield from (os.path.relpath(os.path.join(folder, name), ROOT) for name in sorted(names))
 
 
 def read(path):
@@ -125,7 +127,7 @@ CHECKS = (check_layers, check_heads, check_words, check_headers, check_format)
 
 
 def main():
-    files = tracked_files()
+    files = list(files_of_tree())
     findings = [finding for check in CHECKS for finding in check(files)]
     for finding in findings:
         print(finding)
