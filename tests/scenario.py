@@ -23,8 +23,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build")
 # A log line that comes meanwhile makes the console draw its prompt anew.
 PROMPT = r"plinth> (?:\x1b\[K)?$"
+GUEST_PROMPT = r"/ # (?:\x1b\[6n)?$"  # busybox asks the terminal where its cursor is
 BOOT_SECONDS = 240
 COMMAND_SECONDS = 60
+LINUX_SECONDS = 400
 QUIET_SECONDS = 1.5
 CTRL_RIGHT_BRACKET = "\x1d"
 
@@ -126,14 +128,48 @@ class Run:
         match = self.expect(echo + r"\r?\n(?s:(.*?))" + PROMPT, timeout)
         return clean(match.group(1))
 
-    def guest_command(self, text, prompt=r"/ # (?:\x1b\[6n)?", timeout=COMMAND_SECONDS):
-        """The same at the shell of a Linux guest."""
+    def wait_for(self, text, pattern, timeout=COMMAND_SECONDS):
+        """Types a command again and again until what it prints has the pattern; returns what it printed last."""
+        deadline = time.monotonic() + timeout
+        while True:
+            printed = self.command(text, timeout)
+            if re.search(pattern, printed) or time.monotonic() > deadline:
+                return printed
+
+    def test_guest(self, name, timeout=COMMAND_SECONDS):
+        """Starts a test guest with its console, checks its verdict, and returns what it printed."""
+        start = len(self.emulator.transcript)
+        self.type(f"start {name} -c\r")
+        verdict = self.expect(r"guest: (ok|FAIL [^\r\n]*)|died: [^\r\n]*|does not run", timeout)
+        text = clean(bytes(self.emulator.transcript[start:]))
+        self.check(f"{name}: the guest says ok", verdict.group(1) == b"ok", text)
+        self.expect(PROMPT)
+        return text
+
+    def start_linux(self, name, timeout=LINUX_SECONDS):
+        """Starts a Linux VM with its console, up to its shell's prompt."""
+        self.type(f"start {name} -c\r")
+        self.expect(r"plinth-guest: init reached", timeout)
+        self.expect(GUEST_PROMPT, timeout)
+
+    def guest_command(self, text, timeout=COMMAND_SECONDS):
+        """As command(), at the shell of a Linux guest."""
         self.type(text + "\r")
-        return clean(self.expect(r"\r?\n(?s:(.*?))" + prompt + "$", timeout).group(1))
+        return clean(self.expect(r"\r?\n(?s:(.*?))" + GUEST_PROMPT, timeout).group(1))
+
+    def power_off_linux(self, timeout=LINUX_SECONDS):
+        """From the shell of a Linux guest back to Plinth's prompt."""
+        self.type("poweroff\r")
+        self.expect(PROMPT, timeout)
 
     def leave_guest(self):
         self.type(CTRL_RIGHT_BRACKET)
         self.expect(PROMPT)
+
+
+def vm(name, **keys):
+    """A VM's section of plinth.ini."""
+    return f"[vm {name}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
 
 
 def clean(data):

@@ -5,61 +5,24 @@ other kinds, and flat images in each mode."""
 import re
 
 from emulator import Machine
-from scenario import PROMPT, Image, scenario
+from scenario import PROMPT, Image, scenario, vm
 
-INI = """
-[vm devices]
-kernel  = \\guests\\devices
-initrd  = \\guests\\module
-cmdline = devices-test
-memory  = 16M
-boot    = multiboot
-devices = debug-exit, debugcon, testdev, fwcfg
-[vm elf]
-kernel  = \\guests\\elf
-memory  = 16M
-devices = debug-exit
-[vm mb2]
-kernel  = \\guests\\mb2
-memory  = 16M
-devices = debug-exit
-[vm pvh]
-kernel  = \\guests\\pvh
-module  = \\guests\\flat first
-module  = \\guests\\module second one
-memory  = 16M
-devices = debug-exit
-[vm notmb]
-kernel  = \\guests\\module
-boot    = multiboot
-[vm real]
-kernel  = \\guests\\flat
-memory  = 4M
-boot    = flat
-devices = debug-exit
-[vm protected]
-kernel  = \\guests\\flat
-memory  = 4M
-boot    = flat
-mode    = protected
-load    = 0x100000
-devices = debug-exit
-[vm long]
-kernel  = \\guests\\flat
-memory  = 4M
-boot    = flat
-mode    = long
-load    = 0x200000
-devices = debug-exit
-[vm high]
-kernel  = \\guests\\flat
-memory  = 4M
-boot    = flat
-load    = 0x100000
-"""
+FLAT = {"kernel": r"\guests\flat", "boot": "flat", "memory": "4M"}
+EXIT = {"devices": "debug-exit"}
+INI = vm("devices", kernel=r"\guests\devices", initrd=r"\guests\module", cmdline="devices-test", memory="16M",
+         boot="multiboot", devices="debug-exit, debugcon, testdev, fwcfg") + \
+    vm("elf", kernel=r"\guests\elf", memory="16M", **EXIT) + \
+    vm("mb2", kernel=r"\guests\mb2", memory="16M", **EXIT) + \
+    vm("pvh", kernel=r"\guests\pvh", memory="16M", **EXIT) + \
+    "module = \\guests\\flat first\nmodule = \\guests\\module second one\n" + \
+    vm("notmb", kernel=r"\guests\module", boot="multiboot") + \
+    vm("real", **FLAT, **EXIT) + \
+    vm("protected", **FLAT, **EXIT, mode="protected", load="0x100000") + \
+    vm("long", **FLAT, **EXIT, mode="long", load="0x200000") + \
+    vm("high", **FLAT, **EXIT, load="0x100000")
 
 # mov eax, cs; out 0xf4, al; hlt: the same in every mode. The exit code is the code segment's selector << 1 | 1.
-FLAT = bytes((0x8c, 0xc8, 0xe6, 0xf4, 0xf4))
+FLAT_CODE = bytes((0x8c, 0xc8, 0xe6, 0xf4, 0xf4))
 MODES = (("real", 0), ("protected", 16), ("long", 16))
 
 
@@ -95,7 +58,7 @@ def pvh_kernel():
 
 
 FILES = {"guests/devices": "build/guests/devices.bin", "guests/module": lambda: b"module content",
-         "guests/flat": lambda: FLAT, "guests/elf": elf_kernel, "guests/mb2": multiboot2_kernel,
+         "guests/flat": lambda: FLAT_CODE, "guests/elf": elf_kernel, "guests/mb2": multiboot2_kernel,
          "guests/pvh": pvh_kernel}
 
 
@@ -111,11 +74,8 @@ def check_exit(run, name, code):
 @scenario("boot-ways", Machine("", emulator="bochs", model="tigerlake"), Image(INI, FILES))
 def boot_ways(run):
     run.boot()
-    run.type("start devices -c\r")
-    verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)")
-    run.check("a multiboot kernel's devices", verdict.group(1) == b"ok", verdict.group(0))
-    run.check("the debug console is the console", b"debugcon: hello" in bytes(run.emulator.transcript))
-    run.expect(PROMPT)
+    text = run.test_guest("devices")
+    run.check("the debug console is the console", "debugcon: hello" in text, text)
     info = run.command("info devices")
     run.check("info shows the exit code", "debug exit, code 43" in info, info)
     check_exit(run, "elf", 0x2a << 1 | 1)

@@ -11,11 +11,10 @@ import threading
 import time
 
 from emulator import EmulatorError, Machine
-from scenario import BUILD, LINUX_FILES, Image, scenario
+from scenario import BUILD, GUEST_PROMPT, LINUX_FILES, LINUX_SECONDS, Image, scenario, vm
 
 GDB_SECONDS = 120
 INTERRUPT_SECONDS = 5
-LINUX_SECONDS = 400
 GUEST_OK = r"guest: ok"
 
 
@@ -90,9 +89,9 @@ def symbols(program):
 
 
 GUESTS = ("debug", "exceptions")
-INI = "\n" + "".join(f"[vm {name}]\nkernel = \\guests\\{name}\nmemory = 16M\n" for name in GUESTS) + "gdb = wait\n" + \
-    "[vm spin]\nkernel = \\guests\\hostile\nmemory = 16M\ncmdline = spin\n" + \
-    "[vm real]\nkernel = \\guests\\real\nmemory = 16M\nboot = flat\n"
+INI = "".join(vm(name, kernel=rf"\guests\{name}", memory="16M") for name in GUESTS) + "gdb = wait\n" + \
+    vm("spin", kernel=r"\guests\hostile", memory="16M", cmdline="spin") + \
+    vm("real", kernel=r"\guests\real", memory="16M", boot="flat")
 # MOV AX, 1234h; PUSHF; POP BX; JMP 0700h:0C10h, where CPUID and JMP to itself are.
 REAL = bytes.fromhex("b83412 9c 5b ea100c0007").ljust(16, b"\x90") + bytes.fromhex("0fa2 ebfe")
 REAL_STEPS = (0x7c00, 0x7c03, 0x7c04, 0x7c05, 0x7c10, 0x7c12, 0x7c12)
@@ -160,8 +159,7 @@ def gdb_guests(run):
         run.check("gdb says that it is on", "VM exceptions, port 2F8h" in run.command("gdb"))
         run.command("gdb debug")
         run.command("start debug")
-        run.settle()
-        run.check("the VM waits for GDB", re.search(r"debug\s+paused", run.command("list")))
+        run.check("the VM waits for GDB", re.search(r"debug\s+paused", run.wait_for("list", r"debug\s+paused")))
         check_steps(run, line, at)
         # The VM went on by then: what comes too late for it is seen at the next start.
         run.settle()
@@ -188,16 +186,8 @@ def gdb_guests(run):
         run.check("gdb off ends it", "gdb: off" in run.command("gdb off"))
 
 
-LINUX = """
-[vm linux]
-cpus = 2
-memory = 192M
-kernel = \\guests\\vmlinuz
-initrd = \\guests\\initrd.gz
-cmdline = console=ttyS0 quiet
-gdb = wait
-"""
-GUEST_PROMPT = r"/ # (?:\x1b\[6n)?$"
+LINUX = vm("linux", cpus=2, memory="192M", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz",
+           cmdline="console=ttyS0 quiet", gdb="wait")
 # From the IDT's entry of the local APIC timer's vector, as Linux numbers it: where its code is.
 TIMER_HANDLER = ["set $gate = $idt_base + 16 * 0xec",
                  "set $handler = *(unsigned short *)$gate + ((long)*(unsigned short *)($gate + 6) << 16) + "
@@ -226,5 +216,4 @@ def gdb_linux(run):
               handler and len(seen) == 3 and seen[0] == seen[2] == int(handler.group(1), 16), text)
     run.check("steps lead on from there", len(seen) == 3 and seen[1] != seen[0], text)
     run.check("Linux goes on as if nothing had been", "42" in run.guest_command("echo $((6 * 7))"))
-    run.type("poweroff\r")
-    run.expect(r"plinth> ", LINUX_SECONDS)
+    run.power_off_linux()

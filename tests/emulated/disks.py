@@ -5,33 +5,16 @@ import re
 import struct
 
 from emulator import Machine
-from scenario import PROMPT, Image, scenario
+from scenario import Image, scenario, vm
 
 DISK_BYTES = 2 << 20
 DISC_BYTES = 64 * 2048
 PATTERN = 2654435761  # as guests/ahci has it
 
-INI = """
-[vm ahci]
-kernel = \\guests\\ahci
-memory = 16M
-disk = \\disks\\disk.img
-cdrom = \\disks\\disc.iso
-
-[vm twin]
-kernel = \\guests\\ahci
-memory = 16M
-disk = \\disks\\disk.img
-cdrom = \\disks\\disc.iso
-
-[vm odd]
-kernel = \\guests\\ahci
-disk = \\disks\\odd.img
-
-[vm missing]
-kernel = \\guests\\ahci
-cdrom = \\disks\\nothere.iso
-"""
+KERNEL = r"\guests\ahci"
+INI = "".join(vm(name, kernel=KERNEL, memory="16M", disk=r"\disks\disk.img", cdrom=r"\disks\disc.iso")
+              for name in ("ahci", "twin")) + \
+    vm("odd", kernel=KERNEL, disk=r"\disks\odd.img") + vm("missing", kernel=KERNEL, cdrom=r"\disks\nothere.iso")
 
 
 def pattern(size):
@@ -42,16 +25,6 @@ FILES = {"guests/ahci": "build/guests/ahci.bin", "disks/disk.img": lambda: patte
          "disks/disc.iso": lambda: pattern(DISC_BYTES), "disks/odd.img": lambda: bytes(1000)}
 
 
-def check_guest(run, name):
-    run.type(f"start {name} -c\r")
-    start = len(run.emulator.transcript)
-    verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)|died: [^\r\n]*")
-    text = bytes(run.emulator.transcript[start:]).decode("latin-1")
-    run.check(f"{name}: as the specification says", verdict.group(1) == b"ok", text)
-    run.expect(PROMPT)
-    run.settle()
-
-
 @scenario("disks", Machine("", emulator="bochs", model="corei7_skylake_x"), Image(INI, FILES))
 def disks(run):
     run.boot()
@@ -59,7 +32,8 @@ def disks(run):
     run.check("an odd size is refused with its line", re.search(r"plinth\.ini:\d+: disk .* has 1000 bytes", text), text)
     text = run.command("start missing")
     run.check("a missing image is named", re.search(r"plinth\.ini:\d+: cdrom .* is not on the boot volume", text), text)
-    check_guest(run, "ahci")
+    run.test_guest("ahci")
+    run.settle()
     text = run.command("info ahci")
     run.check("info shows what was written", re.search(r"disk\.img: 2 MiB, 4 KiB written", text), text)
-    check_guest(run, "twin")  # has the same image, and nothing of what the other one wrote
+    run.test_guest("twin")  # has the same image, and nothing of what the other one wrote

@@ -7,24 +7,15 @@ import re
 import struct
 
 from emulator import Machine
-from scenario import PROMPT, Image, scenario
+from scenario import Image, scenario, vm
 
-LINUX_SECONDS = 900
-GUEST_PROMPT = r"/ # (?:\x1b\[6n)?$"
+LINUX_SECONDS = 900  # the general kernel
 DISK_MIB = 4
 DISK_SEED = 1
 CD_BLOCK = 2048
 CD_FILE = b"what is on the disc\n" * 5000
-INI = """
-[vm disks]
-kernel = \\guests\\vmlinuz
-initrd = \\guests\\initrd.gz
-memory = 256M
-cmdline = console=ttyS0 quiet
-disk = \\disks\\one.img
-disk2 = \\disks\\two.img
-cdrom = \\disks\\cd.iso
-"""
+INI = vm("disks", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz", memory="256M",
+         cmdline="console=ttyS0 quiet", disk=r"\disks\one.img", disk2=r"\disks\two.img", cdrom=r"\disks\cd.iso")
 
 
 def disk(seed):
@@ -102,11 +93,9 @@ def check_log(run):
                       "disks/cd.iso": lambda: iso(b"HELLO.TXT;1", CD_FILE)}))
 def disks_linux(run):
     run.boot()
-    run.type("start disks -c\r")
-    run.expect(GUEST_PROMPT, LINUX_SECONDS)
+    run.start_linux("disks", LINUX_SECONDS)
     insert_modules(run)
     check_reading(run)
     check_writing(run)
     check_log(run)
-    run.type("poweroff\r")
-    run.expect(PROMPT, LINUX_SECONDS)
+    run.power_off_linux(LINUX_SECONDS)

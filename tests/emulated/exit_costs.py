@@ -4,12 +4,11 @@
 import re
 
 from emulator import Machine
-from scenario import LINUX_FILES, PROMPT, Image, scenario
+from scenario import LINUX_FILES, LINUX_SECONDS, PROMPT, Image, scenario
 
 MODEL = "corei7_haswell_4770"
 GUESTS = ("bench", "switch")
 BENCH_SECONDS = 300
-LINUX_SECONDS = 400
 
 # At 9600 baud, which is the kernel's default, the bare machine would mostly wait for its UART.
 LINUX_CMDLINE = "console=ttyS0,115200"
@@ -86,10 +85,7 @@ def measure(run, *guests):
     """Runs guests that measure; returns {operation: (median, least, most)}."""
     begin = len(run.emulator.transcript)
     for guest in guests:
-        run.type(f"start {guest} -c\r")
-        verdict = run.expect(r"guest: (ok|FAIL [^\r\n]*)", BENCH_SECONDS)
-        run.check(f"the guest {guest} finished", verdict.group(1) == b"ok", verdict.group(0))
-        run.expect(PROMPT)
+        run.test_guest(guest, BENCH_SECONDS)
     found = re.findall(rb"bench: ([\w-]+) (\d+) (\d+) (\d+)", bytes(run.emulator.transcript[begin:]))
     return {name.decode(): tuple(int(n) for n in figures) for name, *figures in found}
 

@@ -6,10 +6,8 @@ import re
 
 import trace2json
 from emulator import Machine
-from scenario import LINUX_FILES, PROMPT, Image, scenario
+from scenario import GUEST_PROMPT, LINUX_FILES, LINUX_SECONDS, PROMPT, Image, scenario
 
-LINUX_SECONDS = 400
-GUEST_PROMPT = r"/ # (\x1b\[6n)?$"  # busybox asks the terminal where its cursor is
 RESTARTS = 5
 IMAGE = Image("guests/plinth.ini", LINUX_FILES)
 AUTOSTART = Image("""
@@ -33,17 +31,6 @@ def free_memory(run):
     found = re.search(r"free\s+(\d+) KiB", text)
     run.check("mem shows free memory", found, text)
     return int(found.group(1)) if found else 0
-
-
-def start_linux(run):
-    run.type("start linux -c\r")
-    run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
-    run.expect(GUEST_PROMPT, LINUX_SECONDS)
-
-
-def power_off_linux(run):
-    run.type("poweroff\r")
-    run.expect(PROMPT, LINUX_SECONDS)
 
 
 def check_inside(run):
@@ -103,11 +90,11 @@ def check_commands(run):
         text = run.command(name)
         run.check(f"{name} prints something", len(text.strip()) > 20, text)
     unknown = run.command("strat linux")
-    run.check("an unknown command gets a suggestion", "start" in unknown, unknown)
+    run.check("an unknown command gets a suggestion", "did you mean 'start'?" in unknown, unknown)
     missing = run.command("start nobody")
     run.check("an unknown VM is named", "nobody" in missing, missing)
     run.type("sta\t")
-    run.expect(r"stat?")
+    run.expect(r"start +stats")
     run.type("\x15")
     run.type("\x1b[A")
     run.expect(r"start nobody")
@@ -127,14 +114,14 @@ def linux_full(run):
     run.boot()
     check_commands(run)
     check_sizes(run)
-    start_linux(run)
+    run.start_linux("linux")
     check_inside(run)
     run.leave_guest()
     check_console(run)
     check_trace(run)
     run.type("console linux\r")
     run.expect(GUEST_PROMPT)
-    power_off_linux(run)
+    run.power_off_linux()
     run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
 
 
@@ -143,12 +130,12 @@ def linux_restarts(run):
     run.boot()
     before = None
     for _ in range(RESTARTS):
-        start_linux(run)
-        power_off_linux(run)
+        run.start_linux("linux")
+        run.power_off_linux()
         free = free_memory(run)
         before = free if before is None else before
         run.check("as much memory is free as after the first run", free == before, f"{before} {free}")
-    start_linux(run)
+    run.start_linux("linux")
     run.type("reboot\r")
     run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
     run.check("reboot inside restarts the guest", True)
@@ -161,12 +148,12 @@ def linux_restarts(run):
 def linux_short(run):
     """With autostart: the guest runs without a word."""
     run.boot()
-    run.settle()
-    run.check("autostart starts it", re.search(r"linux\s+running", run.command("list")))
+    listing = run.wait_for("list", r"linux\s+running")
+    run.check("autostart starts it", re.search(r"linux\s+running", listing), listing)
     run.type("console linux\r")
     run.expect(GUEST_PROMPT, LINUX_SECONDS)
     run.check("a command inside answers", "42" in run.guest_command("echo $((6 * 7))"))
-    power_off_linux(run)
+    run.power_off_linux()
     run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
     run.type("poweroff\r")
     run.emulator.wait(60)

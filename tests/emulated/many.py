@@ -5,21 +5,20 @@ import itertools
 import re
 
 from emulator import Machine
-from scenario import LINUX_FILES, PROMPT, Image, clean, scenario
+from scenario import GUEST_PROMPT, LINUX_FILES, PROMPT, Image, clean, scenario, vm
 
-LINUX_SECONDS = 400
-GUEST_PROMPT = r"/ # (?:\x1b\[6n)?$"
 HOSTILE = {"guests/hostile": "build/guests/hostile.bin"}
 FILES = {**LINUX_FILES, **HOSTILE}
 
 
-def linux(name, cpus, more=""):
-    return (f"[vm {name}]\ncpus = {cpus}\nmemory = 192M\nkernel = \\guests\\vmlinuz\ninitrd = \\guests\\initrd.gz\n"
-            f"cmdline = console=ttyS0 quiet\n{more}\n")
+def linux(name, cpus, **more):
+    return vm(name, cpus=cpus, memory="192M", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz",
+              cmdline="console=ttyS0 quiet", **more)
 
 
-def spinner(name, more=""):
-    return f"[vm {name}]\nmemory = 16M\nkernel = \\guests\\hostile\ncmdline = spin\n{more}\n"
+def spinner(name, **more):
+    """A guest that never gives a CPU away of itself."""
+    return vm(name, memory="16M", kernel=r"\guests\hostile", cmdline="spin", **more)
 
 
 MARKS = itertools.count(1000)
@@ -74,18 +73,12 @@ def check_cpus(run, count):
     run.check("work on all of them ends", all(f"done{n}" in sums for n in range(count)), sums)
 
 
-def start_linux(run, name):
-    run.type(f"start {name} -c\r")
-    run.expect(r"plinth-guest: init reached", LINUX_SECONDS)
-    run.expect(GUEST_PROMPT, LINUX_SECONDS)
-
-
 @scenario("linux-2-vcpus", Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2),
-          Image(linux("linux", 2, "devices = hpet") + spinner("spin"), FILES))
+          Image(linux("linux", 2, devices="hpet") + spinner("spin"), FILES))
 def linux_two_vcpus(run):
     """Beside a guest that never gives a CPU away of itself."""
     run.boot()
-    start_linux(run, "linux")
+    run.start_linux("linux")
     clocks = run.guest_command("cat /sys/devices/system/clocksource/clocksource0/available_clocksource")
     run.check("the kernel has found its HPET", "hpet" in clocks, clocks)
     run.leave_guest()
@@ -101,8 +94,7 @@ def linux_two_vcpus(run):
     run.command("stop spin")
     check_pause(run, "linux")
     attach_shell(run, "linux")
-    run.type("poweroff\r")
-    run.expect(PROMPT, LINUX_SECONDS)
+    run.power_off_linux()
     run.check("nothing runs", "running" not in run.command("list"))
 
 
@@ -110,10 +102,9 @@ def linux_two_vcpus(run):
           Image(linux("linux", 4), FILES))
 def linux_four_vcpus(run):
     run.boot()
-    start_linux(run, "linux")
+    run.start_linux("linux")
     check_cpus(run, 4)
-    run.type("poweroff\r")
-    run.expect(PROMPT, LINUX_SECONDS)
+    run.power_off_linux()
     run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
 
 
@@ -123,8 +114,8 @@ WEIGHTS = {"light": 100, "middle": 200, "heavy": 300}
 
 @scenario("shares", Machine("", emulator="bochs", model="corei7_skylake_x", cpus=2),
           Image("".join(spinner(name) for name in EQUAL) +
-                "".join(spinner(name, f"weight = {weight}\npin = 1") for name, weight in WEIGHTS.items()) +
-                spinner("nowhere", "pin = 7"), HOSTILE))
+                "".join(spinner(name, weight=weight, pin=1) for name, weight in WEIGHTS.items()) +
+                spinner("nowhere", pin=7), HOSTILE))
 def shares(run):
     """Guests that never give a CPU away of themselves."""
     run.boot()
