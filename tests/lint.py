@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Lint: SPDX heads, the layer rule, each header compiles alone, formatting, and words that must not be left behind.
+"""Lint: SPDX heads, the layer rule, each header compiles alone, formatting, words that must not be left behind, and
+whether the documentation lists what the code has.
 
 Prints one line a finding ("file:line: what") and, last, "lint: N checks, N findings". Exit status 1 if there are any.
 The size guide (file and function length) only warns.
@@ -9,6 +10,8 @@ import os
 import re
 import subprocess
 import sys
+
+from lint_docs import check_docs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SOURCE_ENDINGS = ('.c', '.h', '.asm', '.py', '.ld', '.asl', '.sh')
@@ -123,7 +126,7 @@ def warn_sizes(files):
                 print(f'{path}:1: warning: {lines} lines: is it still one thing?')
 
 
-CHECKS = (check_layers, check_heads, check_words, check_headers, check_format)
+CHECKS = (check_layers, check_heads, check_words, check_headers, check_format, check_docs)
 
 
 def main():
