@@ -188,8 +188,8 @@ static const struct feature {
     {0x80000007, EDX, 8, ALWAYS, "invariant TSC"},
 };
 
-#define XSAVE_FEATURES                                                                             \
-    (BIT(0) | BIT(1) | BIT(2)) // XSAVEOPT, XSAVEC, XGETBV with ECX = 1; no supervisor state
+#define XSAVE_XSAVEC   BIT(1)
+#define XSAVE_FEATURES (BIT(0) | XSAVE_XSAVEC | BIT(2)) // XSAVEOPT, XGETBV with ECX = 1
 
 #define KVM_FEATURE_CLOCKSOURCE        BIT(0)
 #define KVM_FEATURE_NOP_IO_DELAY       BIT(1)
@@ -255,6 +255,8 @@ static void features_fill(struct cpuid_table *t)
     }
     if (xstate_has_xsave())
         t->xsave_features = host_leaf(LEAF_XSTATE, 1).eax & XSAVE_FEATURES;
+    if (!xstate_compacts())
+        t->xsave_features &= ~(u32)XSAVE_XSAVEC;
 }
 
 static unsigned bits_for(unsigned count)

@@ -67,10 +67,7 @@ void xstate_load(struct vcpu *vcpu)
         return;
     }
     xcr0_set(all);
-    __asm__ volatile("xrstor64 (%0)"
-                     :
-                     : "r"(vcpu->xstate), "a"((u32)all), "d"((u32)(all >> 32))
-                     : "memory");
+    xrstor64(vcpu->xstate, all);
     if (vcpu->xcr0 != all)
         xcr0_set(vcpu->xcr0);
 }
@@ -84,10 +81,7 @@ void xstate_save(struct vcpu *vcpu)
     }
     if (vcpu->xcr0 != all)
         xcr0_set(all);
-    __asm__ volatile("xsave64 (%0)"
-                     :
-                     : "r"(vcpu->xstate), "a"((u32)all), "d"((u32)(all >> 32))
-                     : "memory");
+    xsave64(vcpu->xstate, all);
 }
 
 bool xstate_set_xcr0(struct vcpu *vcpu, u64 value)

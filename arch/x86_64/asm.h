@@ -121,6 +121,31 @@ static inline void xsetbv(u32 index, u64 v)
     __asm__ volatile("xsetbv" : : "c"(index), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
 
+// Extended state of these components, out and in; `area` is aligned to 64 bytes.
+static inline void xsave64(void *area, u64 components)
+{
+    __asm__ volatile("xsave64 (%0)"
+                     :
+                     : "r"(area), "a"((u32)components), "d"((u32)(components >> 32))
+                     : "memory");
+}
+
+static inline void xsavec64(void *area, u64 components)
+{
+    __asm__ volatile("xsavec64 (%0)"
+                     :
+                     : "r"(area), "a"((u32)components), "d"((u32)(components >> 32))
+                     : "memory");
+}
+
+static inline void xrstor64(const void *area, u64 components)
+{
+    __asm__ volatile("xrstor64 (%0)"
+                     :
+                     : "r"(area), "a"((u32)components), "d"((u32)(components >> 32))
+                     : "memory");
+}
+
 static inline void interrupts_disable(void)
 {
     __asm__ volatile("cli" : : : "memory");

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
 // What the CPU says of its state components, taken with care: the totals in CPUID leaf 0DH are not
 // used, since some emulators have them wrong; a component that does not fit the others is not
-// offered.
+// offered; the compacted format is tried, since one emulator loses registers by it.
 #include "arch/x86_64/xstate.h"
 #include "arch/x86_64/asm.h"
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/regs.h"
+#include "vmm/lib/string.h"
 
 #define CPUID_XSTATE      0x0d
 #define COMPACTED_ALIGNED BIT(1) // ECX of a component's sub-leaf
+#define XSAVEC            BIT(1) // EAX of sub-leaf 1
 #define COMPACTED_ALIGN   64
 #define FIRST_EXTENDED    2 // x87 and SSE are in the legacy area
 #define AREA_START        (XSTATE_LEGACY_SIZE + XSTATE_HEADER_SIZE)
 #define AREA_END          PAGE_SIZE
 
 static struct xstate_component components[XSTATE_COMPONENTS];
-static bool has_xsave;
+static bool has_xsave, compacts;
 static u64 offered;
 
 static bool overlaps_others(const struct xstate_component *c)
@@ -40,8 +42,39 @@ static void component_probe(unsigned index)
     offered |= BIT(index);
 }
 
+// A state in which the last component is the only one in use goes through the compacted format and
+// back. The host has no state of its own to lose.
+static bool compaction_try(unsigned last)
+{
+    const u64 mark = 0x706c696e7468ull;
+    static u64 area[PAGE_SIZE / sizeof(u64)] __attribute__((aligned(COMPACTED_ALIGN)));
+    u64 *const header = &area[XSTATE_LEGACY_SIZE / sizeof(u64)];
+    u64 *const plain = &area[components[last].offset / sizeof(u64)];
+    u64 *const compacted =
+        &area[(xstate_compacted_size(offered) - components[last].size) / sizeof(u64)];
+    xsetbv(0, offered);
+    *header = BIT(last);
+    *plain = mark;
+    xrstor64(area, offered);
+    memset(area, 0, sizeof(area));
+    xsavec64(area, offered);
+    bool right = *compacted == mark;
+    xrstor64(area, offered);
+    memset(area, 0, sizeof(area));
+    xsave64(area, offered);
+    return right && *plain == mark;
+}
+
+static bool compaction_probe(void)
+{
+    if (!(cpuid(CPUID_XSTATE, 1).eax & XSAVEC) || !(offered & XCR0_AVX))
+        return false;
+    return compaction_try((unsigned)bit_highest(offered));
+}
+
 void xstate_init(void)
 {
+    compacts = false;
     has_xsave = cpuid(CPUID_FEATURES, 0).ecx & CPUID_1_ECX_XSAVE;
     offered = XCR0_X87 | XCR0_SSE;
     for (unsigned i = 0; i < XSTATE_COMPONENTS; i++)
@@ -54,6 +87,12 @@ void xstate_init(void)
             component_probe(i);
     if (!(offered & XCR0_AVX) || (offered & XCR0_AVX512) != XCR0_AVX512)
         offered &= ~XCR0_AVX512;
+    compacts = compaction_probe();
+}
+
+bool xstate_compacts(void)
+{
+    return compacts;
 }
 
 bool xstate_has_xsave(void)

@@ -28,6 +28,8 @@ const struct xstate_component *xstate_component(unsigned index);
 // Bytes of an area with these components, computed from theirs.
 u32 xstate_size(u64 components);
 u32 xstate_compacted_size(u64 components);
+// Whether XSAVEC and XRSTOR keep the compacted format as CPUID describes it.
+bool xstate_compacts(void);
 // A value that XSETBV takes for XCR0.
 bool xstate_valid(u64 xcr0);
 

@@ -19,6 +19,7 @@
 #define EFER_RESERVED  BIT(2)
 #define XCR0_BAD_BIT   BIT(62)
 #define XCR0_AVX512    (7ull << 5)
+#define XSTATE_HEADER  512
 
 // --- features and the bits of CR4 that they allow ---
 
@@ -195,6 +196,55 @@ static void msr_rules(void)
 
 // --- extended state ---
 
+static u8 save_area[4096] ALIGNED(64);
+
+#define XSTATE_INSTRUCTION(name, components)                                                       \
+    __asm__ volatile(name " (%0)"                                                                  \
+                     :                                                                             \
+                     : "r"(save_area), "a"((u32)(components)), "d"((u32)((components) >> 32))      \
+                     : "memory")
+
+static void area_clear(void)
+{
+    for (volatile u8 *at = save_area; at < save_area + sizeof(save_area); at++)
+        *at = 0;
+}
+
+// With one component in use: from the standard format through the compacted one and back.
+static void compacted_keeps(u64 offered, unsigned bit, u32 at)
+{
+    const u64 mark = 0x5aull << 8 | bit;
+    u64 *const plain = (u64 *)(save_area + cpuid(LEAF_XSTATE, bit).ebx);
+    u64 *const compacted = (u64 *)(save_area + at);
+    area_clear();
+    *(u64 *)(save_area + XSTATE_HEADER) = BIT(bit);
+    *plain = mark;
+    XSTATE_INSTRUCTION("xrstor64", offered);
+    area_clear();
+    XSTATE_INSTRUCTION("xsavec64", offered);
+    check_equal(*compacted, mark, "XSAVEC stores a component where CPUID has it");
+    XSTATE_INSTRUCTION("xrstor64", offered);
+    area_clear();
+    XSTATE_INSTRUCTION("xsave64", offered);
+    check_equal(*plain, mark, "XRSTOR loads a component from there");
+}
+
+static void compacted(u64 offered)
+{
+    u32 at = XSTATE_HEADER + 64;
+    if (!(cpuid(LEAF_XSTATE, 1).eax & BIT(1)))
+        return;
+    for (unsigned bit = 2; bit < 63; bit++) {
+        if (!(offered >> bit & 1))
+            continue;
+        struct cpuid c = cpuid(LEAF_XSTATE, bit);
+        if (c.ecx & BIT(1))
+            at = (at + 63) & ~63u;
+        compacted_keeps(offered, bit, at);
+        at += c.eax;
+    }
+}
+
 static void xstate(void)
 {
     u64 cr4 = read_cr4();
@@ -235,10 +285,9 @@ static void xstate(void)
     check_equal(cpu_has(1, ECX, 28), (offered & XCR0_AVX) != 0, "AVX is shown if its state is");
     check_equal(cpu_has(7, EBX, 16), (offered & XCR0_AVX512) == XCR0_AVX512,
                 "AVX-512 is shown if its state is");
+    compacted(offered);
     write_cr4(cr4);
 }
-
-static u8 save_area[4096] ALIGNED(64);
 
 static void instructions(void)
 {

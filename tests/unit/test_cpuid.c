@@ -4,7 +4,14 @@
 #include "arch/x86_64/asm.h"
 
 static struct cpuid fake_cpuid(u32 leaf, u32 subleaf);
-#define cpuid(leaf, subleaf) fake_cpuid(leaf, subleaf)
+static void fake_xsave(u64 *area, u64 components);
+static void fake_xsavec(u64 *area, u64 components);
+static void fake_xrstor(const u64 *area, u64 components);
+#define cpuid(leaf, subleaf)  fake_cpuid(leaf, subleaf)
+#define xsetbv(index, value)  CHECK(index == 0 && xstate_valid(value))
+#define xsave64(area, which)  fake_xsave(area, which)
+#define xsavec64(area, which) fake_xsavec(area, which)
+#define xrstor64(area, which) fake_xrstor(area, which)
 #include "arch/x86_64/xstate.c"
 #include "vmm/cpuid_timing.c"
 #include "vmm/cpuid.c"
@@ -66,6 +73,52 @@ static struct cpuid fake_cpuid(u32 leaf, u32 subleaf)
         return (struct cpuid){host.physical_bits | 57 << 8, ~0u, ~0u, ~0u};
     default:
         return all;
+    }
+}
+
+// Each component's first word is all that there is of it. In the compacted format each follows the
+// one before; `skips` is the emulator that leaves out those that are not in use as it restores.
+static u64 state[XSTATE_COMPONENTS];
+static bool skips;
+
+static u64 *word_at(u64 *area, u32 offset)
+{
+    CHECK(offset % 8 == 0 && offset < PAGE_SIZE);
+    return area + offset / 8;
+}
+
+static void fake_xsave(u64 *area, u64 which)
+{
+    for (unsigned i = 2; i < XSTATE_COMPONENTS; i++)
+        if (which & BIT(i))
+            *word_at(area, host.components[i].ebx) = state[i];
+}
+
+static void fake_xsavec(u64 *area, u64 which)
+{
+    u32 offset = 576;
+    *word_at(area, 512) = 0;
+    *word_at(area, 520) = BIT(63) | which;
+    for (unsigned i = 2; i < XSTATE_COMPONENTS; i++) {
+        if (!(which & BIT(i)))
+            continue;
+        *word_at(area, offset) = state[i];
+        *word_at(area, 512) |= state[i] ? BIT(i) : 0;
+        offset += host.components[i].eax;
+    }
+}
+
+static void fake_xrstor(const u64 *from, u64 which)
+{
+    u64 *area = (u64 *)from, used = *word_at(area, 512), format = *word_at(area, 520);
+    u32 offset = 576;
+    for (unsigned i = 2; i < XSTATE_COMPONENTS; i++) {
+        if (!(which & BIT(i)))
+            continue;
+        bool in_use = used & BIT(i);
+        state[i] = in_use ? *word_at(area, format ? offset : host.components[i].ebx) : 0;
+        if (format & BIT(i) && (in_use || !skips))
+            offset += host.components[i].eax;
     }
 }
 
@@ -238,6 +291,21 @@ TEST(extended_state)
     CHECK(xstate_valid(1) && xstate_valid(3) && xstate_valid(7) && xstate_valid(0xe7));
     CHECK(!xstate_valid(0) && !xstate_valid(2) && !xstate_valid(5) && !xstate_valid(0x27));
     CHECK(!xstate_valid(0xe3) && !xstate_valid(0x207) && !xstate_valid(1ull << 63 | 1));
+}
+
+TEST(xsavec_is_hidden_where_it_loses_registers)
+{
+    setup(1);
+    skips = true;
+    create();
+    CHECK_EQ(show(0xd, 1).eax, 5);
+    CHECK_EQ(show(0xd, 0).eax, 0xe7);
+    skips = false;
+    create();
+    CHECK_EQ(show(0xd, 1).eax, 7);
+    host.xcr0 = 3;
+    create();
+    CHECK_EQ(show(0xd, 1).eax, 5); // nothing to try it with
 }
 
 TEST(extended_state_that_does_not_fit)
