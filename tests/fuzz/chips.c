@@ -4,6 +4,9 @@
 #include "tests/fuzz/fuzz.h"
 #include "vmm/machine.c"
 #include "vmm/storage.c"
+#define flush firmware_flush
+#include "vmm/firmware.c"
+#undef flush
 #include "vmm/test_devices.c"
 #include "vmm/acpi_loader.c"
 #include "vmm/fw_config.c"
@@ -69,7 +72,6 @@ void vm_request_stop(struct vm *asked, enum vm_stop_reason reason)
     asked->stop_reason = reason;
 }
 
-// Firmware without an image; what a DMA transfer reaches is one page.
 int acpi_tables_make(struct acpi_tables *t, unsigned cpus UNUSED, bool hpet UNUSED,
                      gpa_t base UNUSED)
 {
@@ -77,18 +79,28 @@ int acpi_tables_make(struct acpi_tables *t, unsigned cpus UNUSED, bool hpet UNUS
     return OK;
 }
 
-int firmware_map(struct vm *of UNUSED)
+// The firmware is one file, its variables another.
+#define FLASH_BASE (4 * GIB - 2 * DISK_SIZE)
+int guest_memory_add(struct guest_memory *gm UNUSED, gpa_t base UNUSED, u64 size UNUSED,
+                     enum guest_slot_kind kind UNUSED)
 {
     return OK;
 }
 
-void firmware_power_on(struct vm *of UNUSED)
+bool guest_memory_set_kind(struct guest_memory *gm, gpa_t base, enum guest_slot_kind kind)
 {
+    CHECK(gm == &vm.memory && IS_ALIGNED(base, PAGE_SIZE));
+    CHECK(base == FLASH_BASE
+              ? kind != GUEST_SLOT_RAM
+              : base >= LAYOUT_ROMS && base < LAYOUT_HIGH && kind != GUEST_SLOT_DEVICE);
+    return true;
 }
 
-void firmware_shadow(struct vm *of, const u8 pam[FIRMWARE_PAM_SIZE])
+int guest_memory_write(struct guest_memory *gm, gpa_t gpa, const void *from, u64 size)
 {
-    CHECK(of == &vm && (pam[0] & ~PAM0_WRITABLE) == 0);
+    CHECK(gm == &vm.memory && from && gpa >= FLASH_BASE && size <= DISK_SIZE);
+    CHECK(gpa - FLASH_BASE <= DISK_SIZE - size);
+    return OK;
 }
 
 void vm_debug_exit(struct vm *asked, u32 code)
@@ -130,7 +142,6 @@ static void start(void)
     vm.config.memory = 4 * GIB;
     vm.config.devices =
         CONFIG_DEBUG_EXIT | CONFIG_DEBUGCON | CONFIG_TESTDEV | CONFIG_FW_CFG | CONFIG_HPET;
-    vm.firmware = (void *)&vm; // it is opaque
     io_bus_init(&vm.ports, "port", LAYOUT_PORT_SPACE);
     io_bus_init(&vm.mmio, "memory", LAYOUT_MEMORY_SPACE);
     io_clock_init(&vm.clock, CLOCK_HZ, clock_now);
@@ -142,7 +153,9 @@ static void start(void)
     char why[CONFIG_ERROR_MAX];
     vm.config.disk[0].name[0] = vm.config.cdrom.name[0] = '\\';
     memset(ram, 0, sizeof(ram));
+    vm.config.firmware[0] = vm.config.nvram[0] = '\\';
     CHECK_EQ(storage_open(&vm, why), OK);
+    CHECK_EQ(firmware_prepare(&vm, why), OK);
     CHECK_EQ(machine_create(&vm), OK);
 }
 
@@ -150,6 +163,7 @@ static void finish(void)
 {
     machine_destroy(&vm);
     storage_close(&vm);
+    firmware_destroy(&vm);
     io_bus_destroy(&vm.ports);
     io_bus_destroy(&vm.mmio);
 }
@@ -324,10 +338,37 @@ static void disk_command(struct fuzz *f)
     io_bus_write(&vm.mmio, AHCI_BASE + port + 0x38, 4, 1u << slot);
 }
 
+// A request for a DMA transfer, where the ports then point to.
+#define FW_CFG_REQUEST 0x3000u
+static void firmware_request(struct fuzz *f)
+{
+    u32 request[4] = {(u32)fuzz_number(f, 1) << 24 | (u32)fuzz_number(f, 1) << 8,
+                      __builtin_bswap32((u32)fuzz_number(f, 3)), (u32)fuzz_number(f, 1) & 1,
+                      (u32)fuzz_number(f, 4)};
+    memcpy(ram + FW_CFG_REQUEST, request, sizeof(request));
+    io_bus_write(&vm.ports, FW_CFG_DMA_PORT + 4, 4, __builtin_bswap32(FW_CFG_REQUEST));
+    memcpy(request, ram + FW_CFG_REQUEST, sizeof(request[0]));
+    CHECK((__builtin_bswap32(request[0]) & ~1u) == 0);
+}
+
+// A command and its data, then a look at what it did.
+static void flash_command(struct fuzz *f)
+{
+    static const u8 commands[] = {0x40, 0x10, 0x20, 0xe8, 0x60, 0xd0, 0x90, 0x98, 0x70, 0x50, 0xff};
+    u64 address = FLASH_BASE + fuzz_number(f, 2), value;
+    unsigned size = 1u << fuzz_below(f, 4), count = fuzz_below(f, 4);
+    address -= address % size;
+    io_bus_write(&vm.mmio, address, 1, commands[fuzz_below(f, ARRAY_SIZE(commands))]);
+    for (unsigned i = 0; i < count; i++)
+        io_bus_write(&vm.mmio, address, size, fuzz_below(f, 2) ? 0xd0 : fuzz_number(f, size));
+    io_bus_read(&vm.mmio, address, size, &value);
+    CHECK((value & ~bytes_mask(size)) == 0);
+}
+
 static void step(struct fuzz *f)
 {
     struct lapic *lapic = &lapics[fuzz_below(f, CPUS)];
-    switch (fuzz_below(f, 14)) {
+    switch (fuzz_below(f, 16)) {
     case 0:
         pass_time(f);
         break;
@@ -352,6 +393,12 @@ static void step(struct fuzz *f)
     case 12:
     case 13:
         disk_command(f);
+        break;
+    case 14:
+        firmware_request(f);
+        break;
+    case 15:
+        flash_command(f);
         break;
     case 7:
     case 8:
