@@ -106,7 +106,7 @@ CORE_OBJECTS += $(ZYDIS_OBJECTS)
 $(B)/core/arch/x86_64/insn.o: CORE_CFLAGS += $(ZYDIS_FLAGS)
 $(B)/core/arch/x86_64/insn.o: $(ZYDIS_HEADER)
 
-ZYDIS_TESTS := $(B)/unit/test_insn $(B)/unit/test_emulate $(B)/unit/test_emulate_system
+ZYDIS_TESTS := $(B)/unit/test_insn $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_emulate*.c))
 $(ZYDIS_TESTS): UNIT_CFLAGS += $(ZYDIS_FLAGS)
 $(ZYDIS_TESTS): UNIT_OBJECTS := $(ZYDIS_HOST_OBJECTS)
 $(ZYDIS_TESTS): $(ZYDIS_HOST_OBJECTS)

@@ -1,23 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Segment registers, descriptor tables and far branches with an operand in a device's memory: what
 // is loaded and stored, and each fault with its error code.
-#include <string.h>
-#include "tests/unit/test.h"
-#include "arch/x86_64/insn.c"
-#include "vmm/alu.c"
-#include "vmm/alu_multiply.c"
-#include "vmm/guest_walk.c"
-#include "vmm/emulate_fetch.c"
-#include "vmm/emulate_memory.c"
-#include "vmm/emulate_string.c"
-#include "vmm/emulate_stack.c"
-#include "vmm/emulate_wide.c"
-#include "vmm/emulate_arithmetic.c"
-#include "vmm/emulate_system.c"
-#include "vmm/task_segments.c"
-#include "vmm/task_switch.c"
-#include "vmm/emulate.c"
-#include "tests/unit/fake_guest.h"
+#include "tests/unit/emulate_rig.h"
 
 #define GDT       0x2000u
 #define STACK     0x20000u
@@ -32,57 +16,8 @@
 #define S_GATE    0x58 // two entries
 #define GDT_LIMIT 0x67
 #define HIGH_BASE 0xffff800000001000ull
-#define R         PAGE_READ
-#define W         PAGE_WRITE
 
-void *heap_alloc(size_t size)
-{
-    return calloc(1, size);
-}
-
-void heap_free(void *object)
-{
-    free(object);
-}
-
-bool string_copy(char *to, size_t size, const char *from)
-{
-    return (size_t)snprintf(to, size, "%s", from) < size;
-}
-
-bool vm_port_read(struct vcpu *v, u16 port, unsigned size, u64 *value)
-{
-    (void)v, (void)port, (void)size;
-    *value = 0;
-    return true;
-}
-
-bool vm_port_write(struct vcpu *v, u16 port, unsigned size, u64 value)
-{
-    (void)v, (void)port, (void)size, (void)value;
-    return true;
-}
-
-bool control_register_write(struct vcpu *v, unsigned number, u64 value)
-{
-    (void)v;
-    CHECK_EQ(number, 0);
-    regs[REG_CR0] = value;
-    return !(value & CR0_EM); // stands for what is refused
-}
-
-static struct vm_exit ex;
-
-static enum exit_action emulate(const void *code, unsigned length, unsigned access)
-{
-    memcpy(ram + CODE, code, length);
-    ex = (struct vm_exit){.kind = EXIT_MEMORY, .rip = CODE};
-    ex.memory.gva = ex.memory.gpa = DEVICE;
-    ex.memory.gva_valid = true;
-    ex.memory.access = access;
-    return emulate_mmio(&vcpu, &ex);
-}
-#define EMULATE(code, access) emulate(code, sizeof(code) - 1, access)
+#define AT_DEVICE(code, access) EMULATE(code, DEVICE, access)
 
 static void descriptor(unsigned selector, u64 base, u32 limit, u32 access)
 {
@@ -130,12 +65,12 @@ TEST(data_segments_are_loaded_and_marked)
 {
     reset();
     put_device(S_DATA, 0);
-    CHECK_EQ(EMULATE("\x8e\x1f", R), ACTION_NEXT); // mov ds, [rdi]
+    CHECK_EQ(AT_DEVICE("\x8e\x1f", R), ACTION_NEXT); // mov ds, [rdi]
     CHECK_EQ(segments[SEG_DS].selector, S_DATA);
     CHECK_EQ(segments[SEG_DS].access, DATA);
     CHECK_EQ(ram[GDT + S_DATA + 5], 0x93);
     put_device(3, 0);
-    CHECK_EQ(EMULATE("\x8e\x27", R), ACTION_NEXT); // mov fs, [rdi]
+    CHECK_EQ(AT_DEVICE("\x8e\x27", R), ACTION_NEXT); // mov fs, [rdi]
     CHECK_EQ(segments[SEG_FS].selector, 3);
     CHECK(segments[SEG_FS].access & SEGMENT_UNUSABLE);
 }
@@ -144,32 +79,32 @@ TEST(segments_that_cannot_be_loaded)
 {
     reset();
     put_device(0x1000, 0);
-    check_fault(EMULATE("\x8e\x1f", R), VECTOR_GP, 0x1000);
+    check_fault(AT_DEVICE("\x8e\x1f", R), VECTOR_GP, 0x1000);
     put_device(S_ABSENT, 0);
-    check_fault(EMULATE("\x8e\x1f", R), VECTOR_NP, S_ABSENT);
+    check_fault(AT_DEVICE("\x8e\x1f", R), VECTOR_NP, S_ABSENT);
     put_device(S_TSS, 0);
-    check_fault(EMULATE("\x8e\x1f", R), VECTOR_GP, S_TSS);
+    check_fault(AT_DEVICE("\x8e\x1f", R), VECTOR_GP, S_TSS);
     put_device(S_ABSENT, 0);
-    check_fault(EMULATE("\x8e\x17", R), VECTOR_SS, S_ABSENT); // mov ss, [rdi]
+    check_fault(AT_DEVICE("\x8e\x17", R), VECTOR_SS, S_ABSENT); // mov ss, [rdi]
     put_device(S_CODE, 0);
-    check_fault(EMULATE("\x8e\x17", R), VECTOR_GP, S_CODE);
+    check_fault(AT_DEVICE("\x8e\x17", R), VECTOR_GP, S_CODE);
     put_device(S_DATA, 0);
-    check_fault(EMULATE("\x8e\x0f", R), VECTOR_UD, 0); // mov cs, [rdi]
+    check_fault(AT_DEVICE("\x8e\x0f", R), VECTOR_UD, 0); // mov cs, [rdi]
 }
 
 TEST(a_null_stack_segment_in_64_bit_mode_only_with_its_level)
 {
     reset();
     put_device(0, 0);
-    CHECK_EQ(EMULATE("\x8e\x17", R), ACTION_RETRY);
+    CHECK_EQ(AT_DEVICE("\x8e\x17", R), ACTION_RETRY);
     CHECK_EQ(regs[REG_RIP], CODE + 2);
     CHECK_EQ(regs[REG_INTERRUPTIBILITY], BLOCKED_MOV_SS);
     CHECK_EQ(segments[SEG_SS].access, SEGMENT_UNUSABLE);
     put_device(3, 0);
-    check_fault(EMULATE("\x8e\x17", R), VECTOR_GP, 0);
+    check_fault(AT_DEVICE("\x8e\x17", R), VECTOR_GP, 0);
     put_device(0, 0);
     segments[SEG_CS].access = CODE32;
-    check_fault(EMULATE("\x8e\x17", R), VECTOR_GP, 0);
+    check_fault(AT_DEVICE("\x8e\x17", R), VECTOR_GP, 0);
 }
 
 TEST(real_mode_segments_have_no_descriptors)
@@ -180,15 +115,15 @@ TEST(real_mode_segments_have_no_descriptors)
     segments[SEG_CS] = (struct segment){.access = CODE16, .limit = 0xffff};
     segments[SEG_FS].limit = 0x12345;
     put_device(0x1234, 0);
-    CHECK_EQ(EMULATE("\x67\x8e\x27", R), ACTION_NEXT); // mov fs, [edi]
+    CHECK_EQ(AT_DEVICE("\x67\x8e\x27", R), ACTION_NEXT); // mov fs, [edi]
     CHECK_EQ(segments[SEG_FS].base, 0x12340);
     CHECK_EQ(segments[SEG_FS].limit, 0x12345);
     put_device(0x43211111, 0);
-    CHECK_EQ(EMULATE("\x67\xff\x2f", R), ACTION_RETRY); // jmp far [edi]
+    CHECK_EQ(AT_DEVICE("\x67\xff\x2f", R), ACTION_RETRY); // jmp far [edi]
     CHECK_EQ(segments[SEG_CS].base, 0x43210);
     CHECK_EQ(regs[REG_RIP], 0x1111);
     segments[SEG_CS].base = 0;
-    check_fault(EMULATE("\x67\x0f\x00\x1f", R), VECTOR_UD, 0); // ltr [edi]
+    check_fault(AT_DEVICE("\x67\x0f\x00\x1f", R), VECTOR_UD, 0); // ltr [edi]
 }
 
 TEST(selectors_are_stored)
@@ -196,11 +131,11 @@ TEST(selectors_are_stored)
     reset();
     segments[SEG_TR].selector = S_TSS;
     memset(device, 0xff, 8);
-    CHECK_EQ(EMULATE("\x8c\x0f", W), ACTION_NEXT); // mov [rdi], cs
+    CHECK_EQ(AT_DEVICE("\x8c\x0f", W), ACTION_NEXT); // mov [rdi], cs
     CHECK(device[0] == S_CODE && device[1] == 0 && device[2] == 0xff);
-    CHECK_EQ(EMULATE("\x48\x0f\x00\x0f", W), ACTION_NEXT); // str [rdi]
+    CHECK_EQ(AT_DEVICE("\x48\x0f\x00\x0f", W), ACTION_NEXT); // str [rdi]
     CHECK(device[0] == S_TSS && device[2] == 0xff);
-    CHECK_EQ(EMULATE("\x0f\x01\x27", W), ACTION_NEXT); // smsw [rdi]
+    CHECK_EQ(AT_DEVICE("\x0f\x01\x27", W), ACTION_NEXT); // smsw [rdi]
     CHECK(device[0] == (u8)regs[REG_CR0] && device[2] == 0xff);
 }
 
@@ -210,21 +145,21 @@ TEST(descriptor_tables)
 {
     reset();
     put_device(0x12345678abcdf234, 0);
-    CHECK_EQ(EMULATE("\x0f\x01\x1f", R), ACTION_NEXT); // lidt [rdi]
+    CHECK_EQ(AT_DEVICE("\x0f\x01\x1f", R), ACTION_NEXT); // lidt [rdi]
     CHECK_EQ(segments[SEG_IDTR].limit, 0xf234);
     CHECK_EQ(segments[SEG_IDTR].base, 0x12345678abcd);
     memset(device, 0, 16);
-    CHECK_EQ(EMULATE("\x0f\x01\x0f", W), ACTION_NEXT); // sidt [rdi]
+    CHECK_EQ(AT_DEVICE("\x0f\x01\x0f", W), ACTION_NEXT); // sidt [rdi]
     u64 stored;
     memcpy(&stored, device, sizeof(stored));
     CHECK_EQ(stored, 0x12345678abcdf234);
     put_device(0x12345678abcdf234, 0x1111);
-    check_fault(EMULATE("\x0f\x01\x17", R), VECTOR_GP, 0); // lgdt [rdi]: not canonical
+    check_fault(AT_DEVICE("\x0f\x01\x17", R), VECTOR_GP, 0); // lgdt [rdi]: not canonical
     segments[SEG_CS].access = CODE32;
-    CHECK_EQ(EMULATE("\x66\x0f\x01\x17", R), ACTION_NEXT); // lgdt with 24 bits
+    CHECK_EQ(AT_DEVICE("\x66\x0f\x01\x17", R), ACTION_NEXT); // lgdt with 24 bits
     CHECK_EQ(segments[SEG_GDTR].base, 0x78abcd);
     memset(device, 0xff, 16);
-    CHECK_EQ(EMULATE("\x0f\x01\x07", W), ACTION_NEXT); // sgdt [edi]: 6 bytes
+    CHECK_EQ(AT_DEVICE("\x0f\x01\x07", W), ACTION_NEXT); // sgdt [edi]: 6 bytes
     CHECK(device[5] == 0 && device[6] == 0xff);
 }
 
@@ -232,26 +167,26 @@ TEST(task_register_and_ldt)
 {
     reset();
     put_device(S_TSS, 0);
-    CHECK_EQ(EMULATE("\x0f\x00\x1f", R), ACTION_NEXT); // ltr [rdi]
+    CHECK_EQ(AT_DEVICE("\x0f\x00\x1f", R), ACTION_NEXT); // ltr [rdi]
     CHECK_EQ(segments[SEG_TR].base, HIGH_BASE);
     CHECK_EQ(segments[SEG_TR].access & 0x1f, 0xb);
     CHECK_EQ(ram[GDT + S_TSS + 5], 0x8b);
-    check_fault(EMULATE("\x0f\x00\x1f", R), VECTOR_GP, S_TSS); // it is busy
+    check_fault(AT_DEVICE("\x0f\x00\x1f", R), VECTOR_GP, S_TSS); // it is busy
     put_device(S_LDT, 0);
-    CHECK_EQ(EMULATE("\x0f\x00\x17", R), ACTION_NEXT); // lldt [rdi]
+    CHECK_EQ(AT_DEVICE("\x0f\x00\x17", R), ACTION_NEXT); // lldt [rdi]
     CHECK_EQ(segments[SEG_LDTR].base, HIGH_BASE);
     put_device(0, 0);
-    CHECK_EQ(EMULATE("\x0f\x00\x17", R), ACTION_NEXT);
+    CHECK_EQ(AT_DEVICE("\x0f\x00\x17", R), ACTION_NEXT);
     CHECK(segments[SEG_LDTR].access & SEGMENT_UNUSABLE);
-    check_fault(EMULATE("\x0f\x00\x1f", R), VECTOR_GP, 0); // ltr of null
-    ram[GDT + S_LDT + 13] = 1;                             // a type where none may be
+    check_fault(AT_DEVICE("\x0f\x00\x1f", R), VECTOR_GP, 0); // ltr of null
+    ram[GDT + S_LDT + 13] = 1;                               // a type where none may be
     put_device(S_LDT, 0);
-    check_fault(EMULATE("\x0f\x00\x17", R), VECTOR_GP, S_LDT);
+    check_fault(AT_DEVICE("\x0f\x00\x17", R), VECTOR_GP, S_LDT);
     ram[GDT + S_LDT + 13] = 0;
     ram[GDT + S_LDT + 5] = 0x02;
-    check_fault(EMULATE("\x0f\x00\x17", R), VECTOR_NP, S_LDT);
+    check_fault(AT_DEVICE("\x0f\x00\x17", R), VECTOR_NP, S_LDT);
     segments[SEG_GDTR].limit = S_LDT + 7; // only its lower half
-    check_fault(EMULATE("\x0f\x00\x17", R), VECTOR_GP, S_LDT);
+    check_fault(AT_DEVICE("\x0f\x00\x17", R), VECTOR_GP, S_LDT);
 }
 
 TEST(machine_status_word)
@@ -259,21 +194,21 @@ TEST(machine_status_word)
     reset();
     u64 cr0 = regs[REG_CR0];
     put_device(0xfff8, 0);
-    CHECK_EQ(EMULATE("\x0f\x01\x37", R), ACTION_NEXT); // lmsw [rdi]
+    CHECK_EQ(AT_DEVICE("\x0f\x01\x37", R), ACTION_NEXT); // lmsw [rdi]
     CHECK_EQ(regs[REG_CR0], cr0 | CR0_TS);
     put_device(CR0_EM, 0);
-    check_fault(EMULATE("\x0f\x01\x37", R), VECTOR_GP, 0);
+    check_fault(AT_DEVICE("\x0f\x01\x37", R), VECTOR_GP, 0);
 }
 
 TEST(users_may_not)
 {
     reset();
     segments[SEG_SS].access = DATA_USER;
-    check_fault(EMULATE("\x0f\x01\x1f", R), VECTOR_GP, 0);
-    check_fault(EMULATE("\x0f\x00\x1f", R), VECTOR_GP, 0);
-    CHECK_EQ(EMULATE("\x0f\x01\x27", W), ACTION_NEXT); // smsw
+    check_fault(AT_DEVICE("\x0f\x01\x1f", R), VECTOR_GP, 0);
+    check_fault(AT_DEVICE("\x0f\x00\x1f", R), VECTOR_GP, 0);
+    CHECK_EQ(AT_DEVICE("\x0f\x01\x27", W), ACTION_NEXT); // smsw
     regs[REG_CR4] |= CR4_UMIP;
-    check_fault(EMULATE("\x0f\x01\x27", W), VECTOR_GP, 0);
+    check_fault(AT_DEVICE("\x0f\x01\x27", W), VECTOR_GP, 0);
 }
 
 // --- far branches ---
@@ -282,11 +217,11 @@ TEST(far_jumps)
 {
     reset();
     put_device(HIGH_BASE, S_CODE);
-    CHECK_EQ(EMULATE("\x48\xff\x2f", R), ACTION_RETRY); // jmp far [rdi], 64 bits
+    CHECK_EQ(AT_DEVICE("\x48\xff\x2f", R), ACTION_RETRY); // jmp far [rdi], 64 bits
     CHECK_EQ(regs[REG_RIP], HIGH_BASE);
     CHECK_EQ(segments[SEG_CS].access, CODE64);
     put_device(0x12345678 | (u64)S_CODE32 << 32, 0);
-    CHECK_EQ(EMULATE("\xff\x2f", R), ACTION_RETRY); // 32 bits
+    CHECK_EQ(AT_DEVICE("\xff\x2f", R), ACTION_RETRY); // 32 bits
     CHECK_EQ(regs[REG_RIP], 0x12345678);
     CHECK_EQ(segments[SEG_CS].access, CODE32);
 }
@@ -295,20 +230,20 @@ TEST(far_jumps_that_fault)
 {
     reset();
     put_device(1ull << 60, S_CODE);
-    check_fault(EMULATE("\x48\xff\x2f", R), VECTOR_GP, 0);
+    check_fault(AT_DEVICE("\x48\xff\x2f", R), VECTOR_GP, 0);
     put_device(0x1000, 0);
-    check_fault(EMULATE("\x48\xff\x2f", R), VECTOR_GP, 0);
+    check_fault(AT_DEVICE("\x48\xff\x2f", R), VECTOR_GP, 0);
     put_device(0x1000, S_DATA);
-    check_fault(EMULATE("\x48\xff\x2f", R), VECTOR_GP, S_DATA);
+    check_fault(AT_DEVICE("\x48\xff\x2f", R), VECTOR_GP, S_DATA);
     put_device(0x1000, S_CODE | 3); // asks for less than it has
-    check_fault(EMULATE("\x48\xff\x2f", R), VECTOR_GP, S_CODE);
+    check_fault(AT_DEVICE("\x48\xff\x2f", R), VECTOR_GP, S_CODE);
     put_device(0x1000, S_GATE);
-    CHECK_EQ(EMULATE("\x48\xff\x2f", R), ACTION_STOP);
+    CHECK_EQ(AT_DEVICE("\x48\xff\x2f", R), ACTION_STOP);
     segments[SEG_SS].access = DATA_USER;
     put_device(0x1000, S_CODE);
-    check_fault(EMULATE("\x48\xff\x2f", R), VECTOR_GP, S_CODE);
+    check_fault(AT_DEVICE("\x48\xff\x2f", R), VECTOR_GP, S_CODE);
     put_device(0x1000, S_CONFORM); // any level may, and keeps its own
-    CHECK_EQ(EMULATE("\x48\xff\x2f", R), ACTION_RETRY);
+    CHECK_EQ(AT_DEVICE("\x48\xff\x2f", R), ACTION_RETRY);
     CHECK_EQ(segments[SEG_CS].selector, S_CONFORM | 3);
 }
 
@@ -316,7 +251,7 @@ TEST(far_calls_push_where_they_came_from)
 {
     reset();
     put_device(0x5000, S_CODE);
-    CHECK_EQ(EMULATE("\x48\xff\x1f", R), ACTION_RETRY); // call far [rdi]
+    CHECK_EQ(AT_DEVICE("\x48\xff\x1f", R), ACTION_RETRY); // call far [rdi]
     CHECK_EQ(regs[REG_RIP], 0x5000);
     CHECK_EQ(regs[REG_RSP], STACK - 16);
     u64 pushed[2];
@@ -324,7 +259,7 @@ TEST(far_calls_push_where_they_came_from)
     CHECK_EQ(pushed[0], CODE + 3);
     CHECK_EQ(pushed[1], S_CODE);
     regs[REG_RSP] = 0x7f0000000000;
-    CHECK_EQ(EMULATE("\x48\xff\x1f", R), ACTION_FAULT);
+    CHECK_EQ(AT_DEVICE("\x48\xff\x1f", R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_PF);
     CHECK_EQ(regs[REG_RSP], 0x7f0000000000);
 }

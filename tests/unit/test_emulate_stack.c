@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// Instructions that use a stack, or branch through an operand, in a device's memory.
+#include "tests/unit/emulate_rig.h"
+
+TEST(push_and_pop_of_an_operand)
+{
+    fake_guest_reset();
+    regs[REG_RSP] = 0x20008;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    memset(device, 0x44, 8);
+    CHECK_EQ(EMULATE("\xff\x37", DEVICE, R), ACTION_NEXT); // push qword [rdi]
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+    CHECK(ram[0x20000] == 0x44 && ram[0x20007] == 0x44);
+    ram[0x20000] = 0x55;
+    CHECK_EQ(EMULATE("\x8f\x47\x10", DEVICE + 0x10, W), ACTION_NEXT); // pop qword [rdi + 16]
+    CHECK_EQ(regs[REG_RSP], 0x20008);
+    CHECK(device[0x10] == 0x55 && device[0x17] == 0x44);
+    regs[REG_RSP] = DEVICE - 8; // pop qword [rsp]: where RSP is afterwards
+    put64(PAGES + 0x1000, 0 | PTE_FLAGS | PTE_BIG);
+    CHECK_EQ(EMULATE("\x66\x8f\x04\x24", DEVICE, W), ACTION_NEXT);
+    CHECK_EQ(regs[REG_RSP], DEVICE - 6);
+    regs[REG_RSP] = 0x8000000000000000ull + 4;
+    CHECK_EQ(EMULATE("\xff\x37", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_SS);
+    CHECK_EQ(regs[REG_RSP], 0x8000000000000000ull + 4);
+}
+
+TEST(branches_through_an_operand)
+{
+    u64 target = 0x123456;
+    fake_guest_reset();
+    memcpy(device, &target, 8);
+    regs[REG_RSP] = 0x20008;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xff\x17", DEVICE, R), ACTION_RETRY); // call [rdi]
+    CHECK_EQ(regs[REG_RIP], target);
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+    CHECK_EQ(ram[0x20000], (CODE + 2) & 0xff);
+    CHECK_EQ(ram[0x20001], CODE >> 8);
+    regs[REG_RIP] = 0;
+    CHECK_EQ(EMULATE("\xff\x27", DEVICE, R), ACTION_RETRY); // jmp [rdi]
+    CHECK_EQ(regs[REG_RIP], target);
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+    device[7] = 0x80;
+    CHECK_EQ(EMULATE("\xff\x17", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_GP);
+    CHECK_EQ(regs[REG_RSP], 0x20000);
+}
+
+TEST(a_stack_in_a_device)
+{
+    fake_guest_reset();
+    segments[SEG_FS].selector = 0x53;
+    regs[REG_RSP] = DEVICE + 0x100;
+    vcpu.gpr[GPR_RBX] = 0x1122334455667788;
+    CHECK_EQ(EMULATE("\x6a\xf9", DEVICE + 0xf8, W), ACTION_NEXT); // push -7
+    CHECK_EQ(EMULATE("\x53", DEVICE + 0xf0, W), ACTION_NEXT);     // push rbx
+    CHECK_EQ(EMULATE("\x0f\xa0", DEVICE + 0xe8, W), ACTION_NEXT); // push fs
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xe8);
+    CHECK(device[0xf8] == 0xf9 && device[0xff] == 0xff);
+    CHECK(memcmp(device + 0xf0, &vcpu.gpr[GPR_RBX], 8) == 0 && device[0xe8] == 0x53);
+    CHECK_EQ(EMULATE("\x59", DEVICE + 0xe8, R), ACTION_NEXT); // pop rcx
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x53);
+    CHECK_EQ(EMULATE("\x66\x59", DEVICE + 0xf0, R), ACTION_NEXT); // pop cx
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x7788);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xf2);
+    regs[REG_RSP] = DEVICE + 0xf0;
+    CHECK_EQ(EMULATE("\x5c", DEVICE + 0xf0, R), ACTION_NEXT); // pop rsp
+    CHECK_EQ(regs[REG_RSP], 0x1122334455667788);
+}
+
+TEST(calls_and_returns_with_a_stack_in_a_device)
+{
+    fake_guest_reset();
+    regs[REG_RSP] = DEVICE + 0x100;
+    CHECK_EQ(EMULATE("\xe8\xfe\xff\xff\xff", DEVICE + 0xf8, W), ACTION_RETRY); // call -2
+    CHECK_EQ(regs[REG_RIP], CODE + 3);
+    vcpu.gpr[GPR_RBX] = 0x4321;
+    CHECK_EQ(EMULATE("\xff\xd3", DEVICE + 0xf0, W), ACTION_RETRY); // call rbx
+    CHECK_EQ(regs[REG_RIP], 0x4321);
+    CHECK_EQ(EMULATE("\xc3", DEVICE + 0xf0, R), ACTION_RETRY); // ret
+    CHECK_EQ(regs[REG_RIP], CODE + 2);
+    CHECK_EQ(EMULATE("\xc2\x10\x00", DEVICE + 0xf8, R), ACTION_RETRY); // ret 16
+    CHECK_EQ(regs[REG_RIP], CODE + 5);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x110);
+    device[0x117] = 0x80;
+    CHECK_EQ(EMULATE("\xc3", DEVICE + 0x110, R), ACTION_FAULT); // to nowhere canonical
+    CHECK_EQ(ex.fault.vector, VECTOR_GP);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x110);
+}
+
+TEST(frames_in_a_device)
+{
+    fake_guest_reset();
+    regs[REG_RSP] = DEVICE + 0x100;
+    vcpu.gpr[GPR_RBP] = 0xaa55aa55;
+    CHECK_EQ(EMULATE("\xc8\x38\x02\x00", DEVICE + 0xf8, W), ACTION_NEXT); // enter 238h, 0
+    CHECK_EQ(vcpu.gpr[GPR_RBP], DEVICE + 0xf8);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xf8 - 0x238);
+    CHECK_EQ(EMULATE("\xc9", DEVICE + 0xf8, R), ACTION_NEXT); // leave
+    CHECK_EQ(vcpu.gpr[GPR_RBP], 0xaa55aa55);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x100);
+    CHECK_EQ(EMULATE("\xc8\x38\x02\x01", DEVICE + 0xf8, W), ACTION_STOP); // of level 1
+}
