@@ -132,7 +132,8 @@ static bool decode(struct emulation *e, gva_t gva, union code *code, unsigned co
     if (insn_decode(code->bytes, count, mode, &e->decoded))
         return true;
     if (more) {
-        if (!fetch_page(e, gva + count, code->bytes + count, &more, &hva)) {
+        gva_t next = e->paging.code64 ? gva + count : (u32)(gva + count);
+        if (!fetch_page(e, next, code->bytes + count, &more, &hva)) {
             *action = ACTION_FAULT;
             return false;
         }

@@ -143,17 +143,29 @@ static bool compare_ends(const struct string *s)
     return string_rows[s->e->insn->op].compares && wanted != !!(s->flags & RFLAGS_ZF);
 }
 
+// As after an interrupt between two elements: RF is set, so that the rest does not meet the
+// instruction's breakpoint again. A single-step trap comes behind each element.
+static enum exit_action unfinished(struct string *s)
+{
+    struct emulation *e = s->e;
+    if (s->flags & RFLAGS_TF)
+        e->vcpu->ops->skip(e->vcpu, e->exit->rip);
+    emulation_flags_write(e, emulation_flags(e) | RFLAGS_RF);
+    return ACTION_RETRY;
+}
+
 static enum exit_action repeat(struct string *s)
 {
     u64 count = emulation_address_register(s->e, GPR_RCX);
-    for (unsigned done = 0; count && done < ELEMENTS_PER_EXIT; done++) {
+    unsigned budget = s->flags & RFLAGS_TF ? 1 : ELEMENTS_PER_EXIT;
+    for (unsigned done = 0; count && done < budget; done++) {
         if (!string_rows[s->e->insn->op].step(s))
             return ACTION_FAULT;
         emulation_address_register_write(s->e, GPR_RCX, --count);
         if (compare_ends(s))
             return ACTION_NEXT;
     }
-    return count ? ACTION_RETRY : ACTION_NEXT;
+    return count ? unfinished(s) : ACTION_NEXT;
 }
 
 enum exit_action emulation_string(struct emulation *e)

@@ -86,6 +86,14 @@ static bool makes_double_fault(enum exception_class first, enum exception_class 
            (first == PAGE_FAULT && (second == CONTRIBUTORY || second == PAGE_FAULT));
 }
 
+// Not a trap, nor an abort.
+static bool is_fault(const struct vcpu_event *event)
+{
+    const u32 others = BIT(VECTOR_DB) | BIT(VECTOR_NMI) | BIT(VECTOR_BP) | BIT(VECTOR_OF) |
+                       BIT(VECTOR_DF) | BIT(VECTOR_MC);
+    return event->type == EVENT_EXCEPTION && event->vector < 32 && !(others & BIT(event->vector));
+}
+
 static void nmi_add(struct vcpu *vcpu)
 {
     vcpu->nmi_pending = (u8)MIN(vcpu->nmi_pending + 1, NMIS_PENDING);
@@ -117,6 +125,10 @@ void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event)
             .valid = true, .vector = VECTOR_DF, .type = EVENT_EXCEPTION, .has_error = true};
     else
         vcpu->event = *event;
+    // In its frame, so that the instruction does not meet its own breakpoint again: no injection
+    // sets it (SDM volume 3, "Instruction-Breakpoint Exception Condition").
+    if (is_fault(event))
+        vcpu->ops->reg_write(vcpu, REG_RFLAGS, vcpu_reg(vcpu, REG_RFLAGS) | RFLAGS_RF);
     if (event->has_cr2)
         vcpu->ops->reg_write(vcpu, REG_CR2, event->cr2);
 }

@@ -336,6 +336,25 @@ TEST(code_across_two_pages)
     }
 }
 
+TEST(code_across_the_end_of_32_bit_addresses)
+{
+    protected_mode();
+    segments[SEG_CS].base = 0xffff8000;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    ex = (struct vm_exit){.kind = EXIT_MEMORY, .rip = 0x7fff};
+    regs[REG_CR0] |= CR0_PG;
+    regs[REG_CR4] = CR4_PAE;
+    regs[REG_EFER] = EFER_LMA | EFER_LME;
+    put64(PAGES + 0x1018, 0x4000 | PTE_FLAGS);
+    put64(0x4000 + 511 * 8, 0x5000 | PTE_FLAGS);
+    put64(0x5000 + 511 * 8, 0x6000 | PTE_FLAGS);
+    memcpy(ram + 0x6fff, "\x8b", 1);
+    memcpy(ram, "\x47\x04", 2); // mov eax, [edi + 4], all but its opcode at 0
+    device[4] = 0x31;
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_NEXT);
+    CHECK_EQ(vcpu.gpr[GPR_RAX], 0x31);
+}
+
 TEST(changed_code_is_seen)
 {
     fake_guest_reset();

@@ -20,6 +20,32 @@ TEST(long_strings_take_several_exits)
     CHECK_EQ(vcpu.gpr[GPR_RSI], 0x20000 + 600);
 }
 
+TEST(an_unfinished_string_resumes_without_its_breakpoint)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RCX] = ELEMENTS_PER_EXIT + 1;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xf3\xaa", DEVICE, W), ACTION_RETRY); // rep stosb
+    CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_RF);
+}
+
+TEST(a_single_step_trap_comes_behind_each_element)
+{
+    fake_guest_reset();
+    regs[REG_RFLAGS] |= RFLAGS_TF;
+    vcpu.gpr[GPR_RCX] = 3;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    for (unsigned left = 2; left; left--) {
+        regs[REG_RIP] = 0;
+        CHECK_EQ(EMULATE("\xf3\xaa", DEVICE, W), ACTION_RETRY);
+        CHECK_EQ(vcpu.gpr[GPR_RCX], left);
+        CHECK_EQ(regs[REG_RIP], CODE); // skipped to itself, which raises the trap
+        CHECK(regs[REG_RFLAGS] & RFLAGS_RF);
+    }
+    CHECK_EQ(EMULATE("\xf3\xaa", DEVICE, W), ACTION_NEXT);
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0);
+}
+
 TEST(a_string_stops_where_it_faults)
 {
     fake_guest_reset();

@@ -22,7 +22,7 @@ static struct vm vm;
 static struct vcpu vcpus[2];
 static struct thread threads[2];
 static struct thread *self;
-static u64 cr2;
+static u64 cr2, rflags;
 static unsigned kills, wakes, ipis, loads, unloads;
 static u32 ipi_to;
 
@@ -55,8 +55,15 @@ void apic_send_ipi(u32 apic_id, u8 vector)
 static void fake_reg_write(struct vcpu *v, enum vcpu_reg reg, u64 value)
 {
     (void)v;
-    CHECK(reg == REG_CR2);
-    cr2 = value;
+    CHECK(reg == REG_CR2 || reg == REG_RFLAGS);
+    *(reg == REG_CR2 ? &cr2 : &rflags) = value;
+}
+
+static u64 fake_reg_read(struct vcpu *v, enum vcpu_reg reg)
+{
+    (void)v;
+    CHECK(reg == REG_RFLAGS);
+    return rflags;
 }
 
 static void fake_load(struct vcpu *v)
@@ -71,14 +78,17 @@ static void fake_unload(struct vcpu *v)
     unloads++;
 }
 
-static const struct cpu_ops fake_ops = {
-    .reg_write = fake_reg_write, .vcpu_load = fake_load, .vcpu_unload = fake_unload};
+static const struct cpu_ops fake_ops = {.reg_read = fake_reg_read,
+                                        .reg_write = fake_reg_write,
+                                        .vcpu_load = fake_load,
+                                        .vcpu_unload = fake_unload};
 
 static void reset(void)
 {
     memset(vcpus, 0, sizeof(vcpus));
     memset(threads, 0, sizeof(threads));
     memset(percpus, 0, sizeof(percpus));
+    rflags = RFLAGS_RESERVED;
     cr2 = kills = wakes = ipis = loads = unloads = ipi_to = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(vcpus); i++) {
         percpus[i].index = i;
@@ -130,6 +140,22 @@ TEST(two_exceptions_merge_as_the_table_says)
                              makes_double[a][b] ? (u8)VECTOR_DF : classes[b].vectors[j]);
                     CHECK_EQ(kills, 0);
                 }
+}
+
+TEST(a_fault_has_rf_in_its_frame)
+{
+    static const u8 faults[] = {VECTOR_DE, VECTOR_UD, VECTOR_GP, VECTOR_PF, VECTOR_AC};
+    static const u8 others[] = {VECTOR_DB, VECTOR_BP, VECTOR_OF};
+    for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
+        reset();
+        inject(exception(faults[i]));
+        CHECK_EQ(rflags, RFLAGS_RESERVED | RFLAGS_RF);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        reset();
+        inject(exception(others[i]));
+        CHECK_EQ(rflags, RFLAGS_RESERVED);
+    }
 }
 
 TEST(a_double_fault_has_an_error_code_of_zero)

@@ -376,6 +376,15 @@ TEST(skip_raises_the_single_step_trap)
     CHECK_EQ(fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS], 0);
 }
 
+TEST(skip_ends_the_resume_flag_with_its_instruction)
+{
+    fresh();
+    fake_fields[VMCS_GUEST_RFLAGS] = RFLAGS_RESERVED | RFLAGS_RF | RFLAGS_CF;
+    vmx_skip(&vcpu, 0x1002);
+    CHECK_EQ(fake_fields[VMCS_GUEST_RFLAGS], RFLAGS_RESERVED | RFLAGS_CF);
+    CHECK_EQ(fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS], 0);
+}
+
 TEST(skip_wraps_eip_outside_64_bit_code)
 {
     fresh();

@@ -163,8 +163,12 @@ static COLD u64 rip_wrapped(u64 rip)
     return (u32)rip;
 }
 
-static COLD void step_trap_raise(u64 rflags)
+// RF is set at an exit for a fault, and would else hide a breakpoint on the next instruction (SDM
+// volume 3, "Saving RIP, RSP, RFLAGS, and SSP").
+static COLD void flags_end(u64 rflags)
 {
+    if (rflags & RFLAGS_RF)
+        vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
     if (single_steps(rflags))
         vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS,
                 vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS) | PENDING_DEBUG_BS);
@@ -181,6 +185,6 @@ void vmx_skip(struct vcpu *vcpu, u64 rip)
     if (unlikely(interruptibility & INTERRUPTIBILITY_SHADOW))
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, interruptibility & ~INTERRUPTIBILITY_SHADOW);
     u64 rflags = vmread(VMCS_GUEST_RFLAGS);
-    if (unlikely(rflags & RFLAGS_TF))
-        step_trap_raise(rflags);
+    if (unlikely(rflags & (RFLAGS_TF | RFLAGS_RF)))
+        flags_end(rflags);
 }
