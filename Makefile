@@ -49,7 +49,7 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/vm_fit.c vm
     vmm/gdb_packet.c vmm/gdb_registers.c vmm/gdb_state.c vmm/gdb.c vmm/gdb_port.c \
     vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
     vmm/emulate_stack.c vmm/emulate_wide.c vmm/task_switch.c vmm/task_segments.c \
-    vmm/alu_multiply.c vmm/emulate_arithmetic.c vmm/emulate_system.c \
+    vmm/alu_multiply.c vmm/emulate_arithmetic.c vmm/emulate_system.c vmm/emulate_far.c \
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
     vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/storage.c vmm/firmware.c vmm/fw_config.c vmm/acpi_loader.c vmm/test_devices.c vmm/acpi_tables.c

@@ -283,7 +283,7 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_CMPXCHG8B] = emulation_cmpxchg8b,
     [INSN_VECTOR] = emulation_vector,
     [INSN_VECTOR_HALF] = emulation_vector_half,
-    [INSN_MOV_SEGMENT... INSN_CALL_FAR] = emulation_system,
+    [INSN_MOV_SEGMENT... INSN_POP_SEGMENT] = emulation_system,
 };
 
 // The CPU could not read a guest page table, because it is in no RAM: there, everything reads as

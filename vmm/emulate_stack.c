@@ -29,18 +29,21 @@ bool emulation_map_top(struct emulation *e, unsigned size, u64 *top, u64 *mask,
     return emulation_map(e, SEG_SS, *top, size, PAGE_WRITE, MEMO_STACK, m);
 }
 
+bool emulation_map_stacked(struct emulation *e, unsigned size, u64 *top, u64 *mask,
+                           struct emulation_operand *m)
+{
+    u64 rsp = emulation_gpr(e, GPR_RSP);
+    *mask = stack_mask(e);
+    *top = rsp + size;
+    return emulation_map(e, SEG_SS, rsp & *mask, size, PAGE_READ, MEMO_STACK, m);
+}
+
 static bool map_operand(struct emulation *e, u64 offset, unsigned access,
                         struct emulation_operand *m)
 {
     const struct insn *i = e->insn;
     return emulation_map(e, i->segment, offset & emulation_address_mask(e), i->to.size, access,
                          MEMO_OPERAND, m);
-}
-
-// `size` bytes that are there.
-static bool map_stacked(struct emulation *e, u64 rsp, unsigned size, struct emulation_operand *m)
-{
-    return emulation_map(e, SEG_SS, rsp & stack_mask(e), size, PAGE_READ, MEMO_STACK, m);
 }
 
 // An operand that is not in memory.
@@ -77,13 +80,12 @@ enum exit_action emulation_pop(struct emulation *e)
     const struct insn *i = e->insn;
     struct emulation_operand from, to;
     bool in_memory = i->to.kind == INSN_OPERAND_MEMORY;
-    u64 rsp = emulation_gpr(e, GPR_RSP);
-    u64 offset = emulation_offset(e) + (i->base == GPR_RSP ? i->operand_size : 0);
-    if (!map_stacked(e, rsp, i->operand_size, &from) ||
+    u64 top, mask, offset = emulation_offset(e) + (i->base == GPR_RSP ? i->operand_size : 0);
+    if (!emulation_map_stacked(e, i->operand_size, &top, &mask, &from) ||
         (in_memory && !map_operand(e, offset, PAGE_WRITE, &to)))
         return ACTION_FAULT;
     u64 value = emulation_read(e, &from);
-    emulation_stack_set(e, stack_mask(e), rsp + i->operand_size);
+    emulation_stack_set(e, mask, top);
     if (in_memory)
         emulation_write(e, &to, value);
     else
@@ -103,11 +105,11 @@ enum exit_action emulation_leave(struct emulation *e)
 {
     struct emulation_operand from;
     struct insn_operand rbp = frame_register(e);
-    u64 frame = emulation_gpr(e, GPR_RBP);
-    if (!map_stacked(e, frame, rbp.size, &from))
+    u64 frame = emulation_gpr(e, GPR_RBP), mask = stack_mask(e);
+    if (!emulation_map(e, SEG_SS, frame & mask, rbp.size, PAGE_READ, MEMO_STACK, &from))
         return ACTION_FAULT;
     u64 value = emulation_read(e, &from);
-    emulation_stack_set(e, stack_mask(e), frame + rbp.size);
+    emulation_stack_set(e, mask, frame + rbp.size);
     emulation_register_write(e, &rbp, value);
     return ACTION_NEXT;
 }
@@ -184,13 +186,13 @@ enum exit_action emulation_ret(struct emulation *e)
 {
     const struct insn *i = e->insn;
     struct emulation_operand from;
-    u64 rsp = emulation_gpr(e, GPR_RSP);
-    if (!map_stacked(e, rsp, i->operand_size, &from))
+    u64 top, mask;
+    if (!emulation_map_stacked(e, i->operand_size, &top, &mask, &from))
         return ACTION_FAULT;
     u64 target = emulation_read(e, &from);
     if (!may_jump(e, target))
         return ACTION_FAULT;
-    emulation_stack_set(e, stack_mask(e), rsp + i->operand_size + i->immediate);
+    emulation_stack_set(e, mask, top + i->immediate);
     e->vcpu->ops->skip(e->vcpu, target);
     return ACTION_RETRY;
 }

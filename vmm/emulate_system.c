@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Segment registers, descriptor tables, the machine status word and far branches with an operand in
-// memory. SDM volume 2 for each instruction; far branches to code segments only, not through gates.
-// The CPU has checked the privilege, but perhaps of another instruction: the code may have changed
-// since.
+// Segment registers, descriptor tables and the machine status word with an operand in memory or on
+// the stack. SDM volume 2 for each instruction. The CPU has checked the privilege, but perhaps of
+// another instruction: the code may have changed since.
+#include "vmm/emulation_system.h"
 #include "vmm/control_registers.h"
-#include "vmm/emulation.h"
-#include "vmm/task.h"
 #include "arch/x86_64/regs.h"
 #include "vmm/lib/bits.h"
 #include "vmm/lib/string.h"
@@ -13,30 +11,15 @@
 #define TABLE_BASE         2           // behind the limit
 #define TABLE_BASE_16_MASK 0xffffffull // what an operand size of 16 bits loads
 #define UPPER_TYPE_MASK    0x1f00u     // of the second half of a system descriptor in IA-32e mode
-#define REAL_BASE_SHIFT    4
 #define CPL_USER           3
 
-struct system {
-    struct emulation *e;
-    struct task task;
-    struct emulation_operand m;
-    unsigned cpl;
-    bool real; // or virtual-8086 mode: no descriptors
-    enum exit_action action;
-};
-
-static bool fault(struct system *s, u8 vector)
+bool system_fault(struct system *s, u8 vector)
 {
     if (vector == VECTOR_UD)
         exit_fault(s->e->exit, vector);
     else
         exit_fault_error(s->e->exit, vector, 0);
     return false;
-}
-
-static bool in_long_mode(const struct system *s)
-{
-    return s->task.paging.efer & EFER_LMA;
 }
 
 static bool is_canonical(const struct system *s, u64 address)
@@ -90,7 +73,7 @@ static bool do_table_load(struct system *s)
     if (i->operand_size == sizeof(u16))
         table.base &= TABLE_BASE_16_MASK;
     if (!is_canonical(s, table.base))
-        return fault(s, VECTOR_GP);
+        return system_fault(s, VECTOR_GP);
     vcpu->ops->segment_write(vcpu, i->op == INSN_LGDT ? SEG_GDTR : SEG_IDTR, &table);
     return true;
 }
@@ -98,7 +81,7 @@ static bool do_table_load(struct system *s)
 static bool do_lmsw(struct system *s)
 {
     u64 value = cr0_lmsw(vcpu_reg(s->e->vcpu, REG_CR0), read_word(s));
-    return control_register_write(s->e->vcpu, 0, value) || fault(s, VECTOR_GP);
+    return control_register_write(s->e->vcpu, 0, value) || system_fault(s, VECTOR_GP);
 }
 
 // In IA-32e mode it has two halves; the upper one has more of the base.
@@ -111,7 +94,7 @@ static bool system_descriptor_read(struct system *s, u16 selector, struct segmen
         return task_fault(t, VECTOR_GP, selector);
     if (!task_descriptor_read(t, selector, VECTOR_GP, segment))
         return false;
-    if (!in_long_mode(s))
+    if (!system_in_long_mode(s))
         return true;
     if (!task_descriptor(t, (u16)(selector + TASK_DESCRIPTOR_SIZE), &gva) ||
         selector + TASK_DESCRIPTOR_SIZE > (u16)~0u)
@@ -143,7 +126,7 @@ static bool do_ltr(struct system *s)
 {
     struct segment tss;
     u16 selector = (u16)read_word(s);
-    u32 optional = in_long_mode(s) ? 0 : TSS_32;
+    u32 optional = system_in_long_mode(s) ? 0 : TSS_32;
     if (!system_descriptor_read(s, selector, &tss))
         return false;
     if (((tss.access | optional) & ACCESS_TYPE_MASK) != (TSS_AVAILABLE | TSS_32))
@@ -164,7 +147,7 @@ static void load_real(struct system *s, enum vcpu_segment which, u16 selector)
     struct vcpu *vcpu = s->e->vcpu;
     vcpu->ops->segment_read(vcpu, which, &segment);
     segment.selector = selector;
-    segment.base = (u64)selector << REAL_BASE_SHIFT;
+    segment.base = (u64)selector << SYSTEM_REAL_SHIFT;
     vcpu->ops->segment_write(vcpu, which, &segment);
 }
 
@@ -175,7 +158,7 @@ static bool load_null(struct system *s, enum vcpu_segment which, u16 selector)
                               .access = (u32)SEGMENT_UNUSABLE | s->cpl << ACCESS_DPL_SHIFT};
     bool may = s->e->paging.code64 && s->cpl < CPL_USER && (selector & SELECTOR_RPL) == s->cpl;
     if (which == SEG_SS && !may)
-        return fault(s, VECTOR_GP);
+        return system_fault(s, VECTOR_GP);
     s->e->vcpu->ops->segment_write(s->e->vcpu, which, &segment);
     return true;
 }
@@ -190,111 +173,63 @@ static void stack_shadow(struct system *s)
     s->action = ACTION_RETRY;
 }
 
+static bool segment_load(struct system *s, enum vcpu_segment which, u16 selector)
+{
+    if (s->real)
+        load_real(s, which, selector);
+    else if (task_is_null(selector))
+        return load_null(s, which, selector);
+    else if (which == SEG_SS)
+        return task_load_stack(&s->task, selector, s->cpl);
+    else
+        return task_load_data(&s->task, which, selector, s->cpl);
+    return true;
+}
+
 static bool do_mov_segment(struct system *s)
 {
-    unsigned which = s->e->insn->to.reg;
-    u16 selector = (u16)read_word(s);
-    bool ok = true;
+    enum vcpu_segment which = s->e->insn->to.reg;
     if (which == SEG_CS)
-        return fault(s, VECTOR_UD);
-    if (s->real)
-        load_real(s, (enum vcpu_segment)which, selector);
-    else if (task_is_null(selector))
-        ok = load_null(s, (enum vcpu_segment)which, selector);
-    else if (which == SEG_SS)
-        ok = task_load_stack(&s->task, selector, s->cpl);
-    else
-        ok = task_load_data(&s->task, (enum vcpu_segment)which, selector, s->cpl);
-    if (ok && which == SEG_SS)
+        return system_fault(s, VECTOR_UD);
+    if (!segment_load(s, which, (u16)read_word(s)))
+        return false;
+    if (which == SEG_SS)
         stack_shadow(s);
-    return ok;
-}
-
-// --- far branches ---
-
-static bool code_checked(struct system *s, u16 selector, struct segment *cs)
-{
-    struct task *t = &s->task;
-    if (task_is_null(selector))
-        return fault(s, VECTOR_GP);
-    if (!task_descriptor_read(t, selector, VECTOR_GP, cs))
-        return false;
-    unsigned dpl = task_dpl(cs), rpl = selector & SELECTOR_RPL;
-    bool reachable =
-        cs->access & ACCESS_CONFORMING ? dpl <= s->cpl : dpl == s->cpl && rpl <= s->cpl;
-    bool both = in_long_mode(s) && (cs->access & SEGMENT_L) && (cs->access & SEGMENT_DB);
-    if (!(cs->access & ACCESS_S) || !(cs->access & ACCESS_CODE) || !reachable || both)
-        return task_fault(t, VECTOR_GP, selector);
-    if (!(cs->access & ACCESS_PRESENT))
-        return task_fault(t, VECTOR_NP, selector);
-    cs->selector = (u16)((selector & ~SELECTOR_RPL) | s->cpl);
     return true;
 }
 
-static bool code_real(struct system *s, u16 selector, struct segment *cs)
+static bool do_pop_segment(struct system *s)
 {
-    s->e->vcpu->ops->segment_read(s->e->vcpu, SEG_CS, cs);
-    cs->selector = selector;
-    cs->base = (u64)selector << REAL_BASE_SHIFT;
+    enum vcpu_segment which = s->e->insn->to.reg;
+    if (!segment_load(s, which, (u16)read_word(s)))
+        return false;
+    emulation_stack_set(s->e, s->mask, s->top);
+    if (which == SEG_SS)
+        stack_shadow(s);
     return true;
 }
 
-static bool target_inside(struct system *s, const struct segment *cs, u64 target)
+// LDS and kin.
+static bool do_pointer_load(struct system *s)
 {
-    bool code64 = in_long_mode(s) && (cs->access & SEGMENT_L);
-    return (code64 ? guest_canonical(&s->task.paging, target) : target <= cs->limit) ||
-           fault(s, VECTOR_GP);
-}
-
-// The return address, which is the far pointer behind this instruction.
-static bool return_push(struct system *s)
-{
-    struct emulation *e = s->e;
-    struct emulation_operand to;
-    u64 top, mask, rip = e->exit->rip + e->exit->length, bytes[2] = {0};
-    unsigned size = e->insn->operand_size;
-    u16 selector = emulation_selector(e, SEG_CS);
-    if (!emulation_map_top(e, 2 * size, &top, &mask, &to))
+    static const u8 segments[] = {SEG_ES, SEG_SS, SEG_DS, SEG_FS, SEG_GS};
+    const struct insn *i = s->e->insn;
+    struct system_pointer p = system_pointer_read(s);
+    if (!segment_load(s, segments[i->op - INSN_LES], p.selector))
         return false;
-    memcpy(bytes, &rip, size);
-    memcpy((u8 *)bytes + size, &selector, sizeof(selector));
-    emulation_write_bytes(e, &to, bytes);
-    emulation_stack_set(e, mask, top);
+    emulation_register_write(s->e, &i->to, p.offset);
     return true;
 }
 
-static bool is_gate(struct system *s, u16 selector)
+struct system_pointer system_pointer_read(struct system *s)
 {
-    struct segment gate;
-    return !s->real && !task_is_null(selector) &&
-           task_descriptor_read(&s->task, selector, VECTOR_GP, &gate) && !(gate.access & ACCESS_S);
-}
-
-static bool do_far(struct system *s)
-{
-    u8 bytes[sizeof(u64) + sizeof(u16)] = {0};
-    struct emulation *e = s->e;
-    struct segment cs;
-    u64 target = 0;
-    u16 selector;
-    emulation_read_bytes(e, &s->m, bytes);
-    memcpy(&target, bytes, e->insn->operand_size);
-    memcpy(&selector, bytes + e->insn->operand_size, sizeof(selector));
-    if (is_gate(s, selector)) {
-        s->action = emulation_cannot(e);
-        return true;
-    }
-    bool known = s->real ? code_real(s, selector, &cs) : code_checked(s, selector, &cs);
-    if (!known || !target_inside(s, &cs, target) ||
-        (e->insn->op == INSN_CALL_FAR && !return_push(s)))
-        return false;
-    if (s->real)
-        e->vcpu->ops->segment_write(e->vcpu, SEG_CS, &cs);
-    else if (!task_segment_use(&s->task, SEG_CS, &cs))
-        return false;
-    e->vcpu->ops->skip(e->vcpu, target);
-    s->action = ACTION_RETRY;
-    return true;
+    u8 bytes[2 * sizeof(u64)] = {0};
+    struct system_pointer p = {0};
+    unsigned size = s->e->insn->operand_size;
+    emulation_read_bytes(s->e, &s->m, bytes);
+    memcpy(&p.offset, bytes, size);
+    memcpy(&p.selector, bytes + size, sizeof(p.selector));
+    return p;
 }
 
 // --- which ---
@@ -304,6 +239,8 @@ enum system_need {
     NEED_CPL0 = 1,
     NEED_PROTECTED = 2, // #UD in real and virtual-8086 mode
     NEED_UMIP = 4,      // level 0, if CR4.UMIP says so
+    NEED_STACK = 8,     // the operand is on the stack: one address
+    NEED_STACK_TWO = 16,
 };
 
 static const struct system_row {
@@ -322,8 +259,12 @@ static const struct system_row {
     [INSN_SIDT - INSN_MOV_SEGMENT] = {do_table_store, PAGE_WRITE, NEED_UMIP},
     [INSN_LGDT - INSN_MOV_SEGMENT] = {do_table_load, PAGE_READ, NEED_CPL0},
     [INSN_LIDT - INSN_MOV_SEGMENT] = {do_table_load, PAGE_READ, NEED_CPL0},
-    [INSN_JMP_FAR - INSN_MOV_SEGMENT] = {do_far, PAGE_READ, NEED_NOTHING},
-    [INSN_CALL_FAR - INSN_MOV_SEGMENT] = {do_far, PAGE_READ, NEED_NOTHING},
+    [INSN_JMP_FAR - INSN_MOV_SEGMENT] = {system_far_branch, PAGE_READ, NEED_NOTHING},
+    [INSN_CALL_FAR - INSN_MOV_SEGMENT] = {system_far_branch, PAGE_READ, NEED_NOTHING},
+    [INSN_LES - INSN_MOV_SEGMENT... INSN_LGS -
+        INSN_MOV_SEGMENT] = {do_pointer_load, PAGE_READ, NEED_NOTHING},
+    [INSN_RET_FAR - INSN_MOV_SEGMENT] = {system_far_return, PAGE_READ, NEED_STACK_TWO},
+    [INSN_POP_SEGMENT - INSN_MOV_SEGMENT] = {do_pop_segment, PAGE_READ, NEED_STACK},
 };
 _Static_assert(ARRAY_SIZE(rows) == INSN_OP_COUNT - INSN_MOV_SEGMENT, "one for each of the last");
 
@@ -331,8 +272,17 @@ static bool permitted(struct system *s, unsigned needs)
 {
     bool umip = (needs & NEED_UMIP) && (vcpu_reg(s->e->vcpu, REG_CR4) & CR4_UMIP);
     if ((needs & NEED_PROTECTED) && s->real)
-        return fault(s, VECTOR_UD);
-    return !s->cpl || !(umip || (needs & NEED_CPL0)) || fault(s, VECTOR_GP);
+        return system_fault(s, VECTOR_UD);
+    return !s->cpl || !(umip || (needs & NEED_CPL0)) || system_fault(s, VECTOR_GP);
+}
+
+static bool map_system(struct system *s, const struct system_row *row)
+{
+    unsigned addresses = row->needs & NEED_STACK ? 1 : row->needs & NEED_STACK_TWO ? 2 : 0;
+    if (!addresses)
+        return emulation_map_memory(s->e, row->access, &s->m);
+    return emulation_map_stacked(s->e, addresses * s->e->insn->operand_size, &s->top, &s->mask,
+                                 &s->m);
 }
 
 enum exit_action emulation_system(struct emulation *e)
@@ -348,8 +298,7 @@ enum exit_action emulation_system(struct emulation *e)
     vcpu->ops->segment_read(vcpu, SEG_SS, &ss);
     s.cpl = task_dpl(&ss);
     s.real = !(vcpu_reg(vcpu, REG_CR0) & CR0_PE) || (vcpu_reg(vcpu, REG_RFLAGS) & RFLAGS_VM);
-    if (!permitted(&s, row->needs) || !emulation_map_memory(e, row->access, &s.m) ||
-        !row->perform(&s))
+    if (!permitted(&s, row->needs) || !map_system(&s, row) || !row->perform(&s))
         return ACTION_FAULT;
     return s.action;
 }

@@ -151,6 +151,9 @@ enum exit_action emulation_clflush(struct emulation *e);
 // `size` bytes on top of what is there; *top is what RSP will be, in the bits of *mask.
 MUST_CHECK bool emulation_map_top(struct emulation *e, unsigned size, u64 *top, u64 *mask,
                                   struct emulation_operand *operand);
+// `size` bytes that are there.
+MUST_CHECK bool emulation_map_stacked(struct emulation *e, unsigned size, u64 *top, u64 *mask,
+                                      struct emulation_operand *operand);
 void emulation_stack_set(struct emulation *e, u64 mask, u64 top);
 enum exit_action emulation_push(struct emulation *e);
 enum exit_action emulation_pop(struct emulation *e);
@@ -162,7 +165,8 @@ enum exit_action emulation_enter(struct emulation *e);
 enum exit_action emulation_cmpxchg8b(struct emulation *e);
 enum exit_action emulation_vector(struct emulation *e);
 enum exit_action emulation_vector_half(struct emulation *e);
-// vmm/emulate_system.c: segment registers, descriptor tables, machine status word, far branches.
+// vmm/emulate_system.c: segment registers, descriptor tables, machine status word; and far
+// branches.
 enum exit_action emulation_system(struct emulation *e);
 // vmm/emulate_string.c
 enum exit_action emulation_string(struct emulation *e);

@@ -144,6 +144,11 @@ static const struct operation {
     [ZYDIS_MNEMONIC_SIDT] = {INSN_SIDT, 0},
     [ZYDIS_MNEMONIC_LGDT] = {INSN_LGDT, 0},
     [ZYDIS_MNEMONIC_LIDT] = {INSN_LIDT, 0},
+    [ZYDIS_MNEMONIC_LES] = {INSN_LES, 0},
+    [ZYDIS_MNEMONIC_LSS] = {INSN_LSS, 0},
+    [ZYDIS_MNEMONIC_LDS] = {INSN_LDS, 0},
+    [ZYDIS_MNEMONIC_LFS] = {INSN_LFS, 0},
+    [ZYDIS_MNEMONIC_LGS] = {INSN_LGS, 0},
 };
 
 // Runs of registers in Zydis's numbering: what the first one is.
@@ -269,7 +274,7 @@ static void string_segment(struct insn *insn, const ZydisDecodedOperand *operand
 
 static bool uses_stack(unsigned op)
 {
-    return op >= INSN_PUSH && op <= INSN_ENTER;
+    return (op >= INSN_PUSH && op <= INSN_ENTER) || op >= INSN_RET_FAR;
 }
 
 static bool has_two_parts(unsigned op)
@@ -297,7 +302,8 @@ static bool plain(const struct insn_operand *o, unsigned op)
     case INSN_OPERAND_MMX:
         return op == INSN_VECTOR;
     case INSN_OPERAND_SEGMENT:
-        return op == INSN_MOV || op == INSN_MOV_SEGMENT || op == INSN_PUSH;
+        return op == INSN_MOV || op == INSN_MOV_SEGMENT || op == INSN_PUSH ||
+               op == INSN_POP_SEGMENT;
     default:
         return o->kind != INSN_OPERAND_OTHER;
     }
@@ -326,9 +332,11 @@ static unsigned refined(const struct insn *insn, const ZydisDecodedInstruction *
     if (insn->op == INSN_MOV && insn->to.kind == INSN_OPERAND_SEGMENT)
         return INSN_MOV_SEGMENT;
     if (insn->op == INSN_POP && insn->to.kind == INSN_OPERAND_SEGMENT)
-        return INSN_OTHER;
+        return INSN_POP_SEGMENT;
     if (!is_far(z))
         return insn->op;
+    if (insn->op == INSN_RET)
+        return INSN_RET_FAR;
     bool indirect = insn->to.kind == INSN_OPERAND_MEMORY;
     if (indirect && insn->op == INSN_JMP)
         return INSN_JMP_FAR;

@@ -91,6 +91,14 @@ enum insn_op {
     INSN_LIDT,
     INSN_JMP_FAR,
     INSN_CALL_FAR,
+    INSN_LES,
+    INSN_LSS,
+    INSN_LDS,
+    INSN_LFS,
+    INSN_LGS,
+    // The stack again.
+    INSN_RET_FAR,
+    INSN_POP_SEGMENT,
     INSN_OP_COUNT
 };
 

@@ -11,6 +11,7 @@
 #define NONCANONICAL       0x1111111111111111ull
 #define TSS_BUSY_BIT       BIT(41)
 #define PTE_ACCESSED_DIRTY (PTE_A | PTE_D)
+#define DATA               "$" STRING(SELECTOR_DATA)
 
 // RAX, RDX, RCX: in and out.
 struct state {
@@ -54,14 +55,16 @@ FORM(shifts, "shldl $5, %%edx, (%%rdi); mov $9, %%ecx; shrdq %%rdx, 8(%%rdi); rc
 FORM(selectors, "movw %%cs, (%%rdi); sldt 8(%%rdi); strw 16(%%rdi); smsw 24(%%rdi)")
 FORM(tables, "sgdt (%%rdi); sidt 16(%%rdi); lgdt (%%rdi); lidt 16(%%rdi)")
 FORM(lmsw, "smsw (%%rdi); lmsw (%%rdi)")
-FORM(data_segment, "movw $" STRING(SELECTOR_DATA) ", (%%rdi); movw (%%rdi), %%fs; mov %%fs, %%eax")
+FORM(data_segment, "movw " DATA ", (%%rdi); movw (%%rdi), %%fs; mov %%fs, %%eax")
 FORM(null_segment, "movw $3, (%%rdi); movw (%%rdi), %%gs; mov %%gs, %%eax")
 FORM(stack_segment, "movw $0, (%%rdi); movw (%%rdi), %%ss; mov %%ss, %%eax\n"
-                    "movw $" STRING(SELECTOR_DATA) ", (%%rdi); movw (%%rdi), %%ss; mov %%ss, %%edx")
+                    "movw " DATA ", (%%rdi); movw (%%rdi), %%ss; mov %%ss, %%edx")
 FORM(far_jump, "movq $8f, (%%rdi); movw %%cs, 8(%%rdi); mov $0, %%eax; rex.w ljmp *(%%rdi)\n"
                "mov $1, %%eax\n8:")
 FORM(far_call, "movl $8f, (%%rdi); movw %%cs, 4(%%rdi); lcall *(%%rdi); jmp 9f\n"
                "8: mov $2, %%eax; lretl\n9:")
+FORM(pointer, "movq $0x12345678, (%%rdi); movw " DATA ", 4(%%rdi); lfs (%%rdi), %%eax\n"
+              "mov %%fs, %%edx; lss (%%rdi), %%ecx; mov %%ss, %%ebx; mov %%ebx, 8(%%rdi)")
 FORM(near_jump, "movq $8f, (%%rdi); mov $0, %%eax; jmp *(%%rdi)\nmov $1, %%eax\n8:")
 FORM(near_call, "movq $8f, (%%rdi); call *(%%rdi); jmp 9f\n8: mov $3, %%eax; ret\n9:")
 FORM(clflush, "clflush (%%rdi)")
@@ -76,6 +79,10 @@ FORM(halves, "movups (%%rdi), %%xmm1; movhps 16(%%rdi), %%xmm1; movlpd 24(%%rdi)
              "movups %%xmm1, 32(%%rdi); movhpd %%xmm1, 48(%%rdi); movlps %%xmm1, 60(%%rdi)")
 STACK_FORM(push, "pushq $-7; pushq %%rax; pushq (%%rdi); pushq $-7070707; pushw %%dx; push %%fs")
 STACK_FORM(pop, "popq %%rax; popw %%dx; popq (%%rdi)")
+STACK_FORM(pop_segment, "pushq " DATA "; pop %%fs; mov %%fs, %%eax; pushq $0; pop %%fs")
+STACK_FORM(far_return,
+           "mov %%cs, %%eax; push %%rax; lea 8f(%%rip), %%rax; push %%rax; mov $0, %%eax\n"
+           "lretq\nmov $6, %%eax\n8:")
 STACK_FORM(call, "call 8f; jmp 9f\n8: mov $4, %%eax; ret $16\n9:")
 STACK_FORM(call_register, "mov $8f, %%rbx; call *%%rbx; jmp 9f\n8: mov $5, %%eax; ret\n9:")
 STACK_FORM(enter, "mov %%rbp, %%r9; mov %%rdx, %%rbp; enter $0x18, $0; mov %%rbp, %%rax\n"
@@ -116,6 +123,7 @@ static const struct {
     {"MOV to SS", stack_segment, STATUS},
     {"a far jump", far_jump, STATUS},
     {"a far call", far_call, STATUS},
+    {"LFS and LSS", pointer, STATUS},
     {"a near jump", near_jump, STATUS},
     {"a near call", near_call, STATUS},
     {"CLFLUSH", clflush, STATUS},
@@ -124,6 +132,8 @@ static const struct {
     {"halves of vectors", halves, STATUS},
     {"PUSH", push, STATUS},
     {"POP", pop, STATUS},
+    {"POP to a segment register", pop_segment, STATUS},
+    {"a far return", far_return, 0},
     {"CALL and RET", call, STATUS},
     {"CALL of a register", call_register, STATUS},
     {"ENTER and LEAVE", enter, STATUS},

@@ -15,6 +15,7 @@
 #include "vmm/emulate_wide.c"
 #include "vmm/emulate_arithmetic.c"
 #include "vmm/emulate_system.c"
+#include "vmm/emulate_far.c"
 #include "vmm/task_segments.c"
 #include "vmm/task_switch.c"
 #include "vmm/emulate.c"

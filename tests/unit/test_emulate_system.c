@@ -211,6 +211,71 @@ TEST(users_may_not)
     check_fault(AT_DEVICE("\x0f\x01\x27", W), VECTOR_GP, 0);
 }
 
+TEST(segments_are_popped)
+{
+    reset();
+    regs[REG_RSP] = DEVICE;
+    put_device(0xffff0000 | S_DATA, S_DATA);
+    CHECK_EQ(AT_DEVICE("\x0f\xa1", R), ACTION_NEXT); // pop fs
+    CHECK_EQ(segments[SEG_FS].selector, S_DATA);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 8);
+    segments[SEG_CS].access = CODE32;
+    CHECK_EQ(AT_DEVICE("\x66\x07", R), ACTION_NEXT); // pop es, 2 bytes
+    CHECK_EQ(segments[SEG_ES].selector, S_DATA);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 10);
+    put_device(S_DATA, 0);
+    regs[REG_RSP] = DEVICE;
+    CHECK_EQ(AT_DEVICE("\x17", R), ACTION_RETRY); // pop ss
+    CHECK_EQ(segments[SEG_SS].selector, S_DATA);
+    CHECK_EQ(regs[REG_INTERRUPTIBILITY], BLOCKED_MOV_SS);
+    CHECK_EQ(regs[REG_RIP], CODE + 1);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 4);
+    put_device(S_ABSENT, 0);
+    regs[REG_RSP] = DEVICE;
+    check_fault(AT_DEVICE("\x1f", R), VECTOR_NP, S_ABSENT); // pop ds
+    CHECK_EQ(regs[REG_RSP], DEVICE);
+}
+
+TEST(popping_ss_moves_the_former_stack_pointer)
+{
+    reset();
+    segments[SEG_CS].access = CODE32;
+    segments[SEG_SS].access = DATA & ~(u32)SEGMENT_DB; // 16 bits of SP, before
+    segments[SEG_SS].base = DEVICE;
+    regs[REG_RSP] = 0x1fffe;
+    segments[SEG_SS].base = DEVICE - 0xfffe;
+    put_device(S_DATA, 0);
+    CHECK_EQ(AT_DEVICE("\x66\x17", R), ACTION_RETRY);
+    CHECK_EQ(regs[REG_RSP], 0x10000);
+}
+
+TEST(pointers_are_loaded)
+{
+    reset();
+    put_device(0x1122334455667788, S_DATA);
+    CHECK_EQ(AT_DEVICE("\x48\x0f\xb5\x0f", R), ACTION_NEXT); // lgs rcx, [rdi]
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x1122334455667788);
+    CHECK_EQ(segments[SEG_GS].selector, S_DATA);
+    put_device(0x55667788 | (u64)S_DATA << 32, 0);
+    vcpu.gpr[GPR_RCX] = ~0ull;
+    CHECK_EQ(AT_DEVICE("\x0f\xb2\x0f", R), ACTION_NEXT); // lss ecx, [rdi]: no shadow
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x55667788);
+    CHECK_EQ(regs[REG_INTERRUPTIBILITY], 0);
+    segments[SEG_CS].access = CODE32;
+    put_device(0x5678 | S_DATA << 16, 0);
+    CHECK_EQ(AT_DEVICE("\x66\xc5\x0f", R), ACTION_NEXT); // lds cx, [edi]
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x55665678);
+    CHECK_EQ(segments[SEG_DS].selector, S_DATA);
+    put_device(0x5555 | S_TSS << 16, 0);
+    check_fault(AT_DEVICE("\x66\xc4\x0f", R), VECTOR_GP, S_TSS); // les cx, [edi]
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x55665678);
+    segments[SEG_ES] = (struct segment){.limit = 0xffff, .access = 0x93};
+    regs[REG_CR0] = 0;
+    regs[REG_EFER] = 0;
+    CHECK_EQ(AT_DEVICE("\x66\xc4\x0f", R), ACTION_NEXT);
+    CHECK_EQ(segments[SEG_ES].base, S_TSS << 4);
+}
+
 // --- far branches ---
 
 TEST(far_jumps)
@@ -262,4 +327,58 @@ TEST(far_calls_push_where_they_came_from)
     CHECK_EQ(AT_DEVICE("\x48\xff\x1f", R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_PF);
     CHECK_EQ(regs[REG_RSP], 0x7f0000000000);
+}
+
+TEST(a_far_call_that_cannot_load_its_segment_pushes_nothing)
+{
+    reset();
+    put64(PAGES + 8, 0x4000 | PTE_FLAGS); // the GDT again, read-only
+    put64(0x4000, 0x5000 | PTE_FLAGS);
+    put64(0x5000, 0x6000 | PTE_FLAGS);
+    put64(0x6000, GDT | (PTE_FLAGS & ~2ull));
+    segments[SEG_GDTR].base = 1ull << 39;
+    put_device(0x5000, S_CODE);
+    CHECK_EQ(AT_DEVICE("\x48\xff\x1f", R), ACTION_FAULT); // not to be marked accessed
+    CHECK_EQ(ex.fault.vector, VECTOR_PF);
+    CHECK_EQ(ex.fault.cr2, (1ull << 39) + S_CODE + 5);
+    CHECK_EQ(regs[REG_RSP], STACK);
+    CHECK_EQ(ram[STACK - 16], 0);
+}
+
+TEST(far_returns)
+{
+    reset();
+    regs[REG_RSP] = DEVICE;
+    put_device(HIGH_BASE, S_CODE);
+    CHECK_EQ(AT_DEVICE("\x48\xca\x20\x80", R), ACTION_RETRY); // 64 bits, ret far 8020h
+    CHECK_EQ(regs[REG_RIP], HIGH_BASE);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 16 + 0x8020);
+    CHECK_EQ(segments[SEG_CS].access, CODE64);
+    regs[REG_RSP] = DEVICE;
+    put_device(0x1234 | (u64)S_CODE32 << 32, 0);
+    CHECK_EQ(AT_DEVICE("\xcb", R), ACTION_RETRY); // 32 bits
+    CHECK_EQ(regs[REG_RIP], 0x1234);
+    CHECK_EQ(segments[SEG_CS].access, CODE32);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 8);
+    regs[REG_RSP] = DEVICE;
+    put_device(0x1234 | (u64)S_DATA << 32, 0);
+    check_fault(AT_DEVICE("\xcb", R), VECTOR_GP, S_DATA);
+    put_device(0x1234, 0);
+    check_fault(AT_DEVICE("\xcb", R), VECTOR_GP, 0);
+    CHECK_EQ(regs[REG_RSP], DEVICE);
+    put_device(0x1234 | (u64)S_USER << 32, 0);
+    CHECK_EQ(AT_DEVICE("\xcb", R), ACTION_STOP); // to an outer level
+    regs[REG_CR0] = regs[REG_EFER] = 0;
+    put_device(0x10002000, 0);
+    CHECK_EQ(AT_DEVICE("\x66\xcb", R), ACTION_RETRY);
+    CHECK_EQ(segments[SEG_CS].base, 0x10000);
+    CHECK_EQ(regs[REG_RIP], 0x2000);
+}
+
+TEST(a_table_of_64_bits_whatever_the_operand_size)
+{
+    reset();
+    put_device(0x12345678abcdf234, 0);
+    CHECK_EQ(AT_DEVICE("\x66\x0f\x01\x17", R), ACTION_NEXT);
+    CHECK_EQ(segments[SEG_GDTR].base, 0x12345678abcd);
 }

@@ -120,7 +120,7 @@ TEST(what_it_does_not_know_is_other)
 {
     CHECK_EQ(DECODE("\x0f\xae\x00", 64).op, INSN_OTHER);                // fxsave [rax]
     CHECK_EQ(DECODE("\xc5\xf8\x16\x00", 64).op, INSN_OTHER);            // vmovhps xmm0, xmm0, [rax]
-    CHECK_EQ(DECODE("\x07", 32).op, INSN_OTHER);                        // pop es
+    CHECK_EQ(DECODE("\x07", 32).op, INSN_POP_SEGMENT);                  // pop es
     CHECK_EQ(DECODE("\x0f\x20\xc0", 64).from.kind, INSN_OPERAND_OTHER); // mov rax, cr0
     CHECK_EQ(DECODE("\xff\xe0", 64).op, INSN_OTHER);                    // jmp rax
     CHECK_EQ(DECODE("\x62\x00", 32).op, INSN_OTHER);                    // bound eax, [eax]
