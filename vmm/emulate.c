@@ -283,6 +283,7 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_CMPXCHG8B] = emulation_cmpxchg8b,
     [INSN_VECTOR] = emulation_vector,
     [INSN_VECTOR_HALF] = emulation_vector_half,
+    [INSN_X87] = emulation_x87,
     [INSN_MOV_SEGMENT... INSN_POP_SEGMENT] = emulation_system,
 };
 

@@ -4,6 +4,7 @@
 #include "vmm/emulation.h"
 #include "arch/x86_64/regs.h"
 #include "arch/x86_64/vector.h"
+#include "arch/x86_64/x87.h"
 #include "vmm/lib/string.h"
 
 void emulation_read_bytes(struct emulation *e, const struct emulation_operand *m, void *to)
@@ -91,7 +92,7 @@ static bool usable(struct emulation *e, enum vector_form form)
     bool avx = form == VECTOR_VEX_128 || form == VECTOR_VEX_256;
     if (avx && !(e->vcpu->xcr0 & XCR0_AVX))
         exit_fault(e->exit, VECTOR_UD);
-    else if (form == VECTOR_MMX && vector_mmx_faults())
+    else if (form == VECTOR_MMX && x87_faults())
         exit_fault(e->exit, VECTOR_MF);
     else
         return true;

@@ -161,6 +161,8 @@ enum exit_action emulation_branch(struct emulation *e); // near CALL and JMP
 enum exit_action emulation_ret(struct emulation *e);
 enum exit_action emulation_leave(struct emulation *e);
 enum exit_action emulation_enter(struct emulation *e);
+// vmm/emulate_x87.c
+enum exit_action emulation_x87(struct emulation *e);
 // vmm/emulate_wide.c
 enum exit_action emulation_cmpxchg8b(struct emulation *e);
 enum exit_action emulation_vector(struct emulation *e);

@@ -373,6 +373,35 @@ static void plain_operands(struct insn *insn, const ZydisDecodedInstruction *z,
         insn->op = INSN_OTHER;
 }
 
+#define ESC_FIRST    0xd8
+#define ESC_LAST     0xdf
+#define MOD_REGISTER 3
+
+static bool is_x87_memory(const ZydisDecodedInstruction *z)
+{
+    return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && z->opcode >= ESC_FIRST &&
+           z->opcode <= ESC_LAST && z->raw.modrm.mod != MOD_REGISTER;
+}
+
+// Registers are implied. Those that load or store the environment have another form with operands
+// of 16 bits, and in real mode.
+static void x87_operand(struct insn *insn, const ZydisDecodedInstruction *z,
+                        const ZydisDecodedOperand *operands)
+{
+    const unsigned environment = 14;
+    insn->op = INSN_X87;
+    insn->x87 = (u8)((z->opcode & (ESC_LAST - ESC_FIRST)) << 3 | z->raw.modrm.reg);
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        if (operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
+            continue;
+        bool written = operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+        struct insn_operand *o = written ? &insn->to : &insn->from;
+        *o = operand(insn, &operands[i]);
+        if (o->size >= environment)
+            insn->op = INSN_OTHER;
+    }
+}
+
 bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct insn *insn)
 {
     ZydisDecoder decoder;
@@ -404,6 +433,8 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
                           .scale = 1};
     if (string)
         string_segment(insn, operands, z.operand_count);
+    else if (is_x87_memory(&z))
+        x87_operand(insn, &z, operands);
     else
         plain_operands(insn, &z, operands, operation->size == HALF_HIGH);
     return true;

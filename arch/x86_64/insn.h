@@ -77,6 +77,7 @@ enum insn_op {
     INSN_CMPXCHG8B,   // also CMPXCHG16B
     INSN_VECTOR,      // moves between memory and the low bytes of a vector register
     INSN_VECTOR_HALF, // MOVLPS, MOVHPS and kin: half of the low 16 bytes
+    INSN_X87,         // any with an operand in memory: `to` if it is written, else `from`
     INSN_MOV_SEGMENT, // MOV to a segment register
     INSN_SLDT,
     INSN_STR,
@@ -141,6 +142,7 @@ struct insn {
     bool count_in_cl;             // of SHLD and SHRD, else it is `immediate`
     u8 operands;                  // how many are written
     u8 condition;                 // bits 3:0 of the opcode
+    u8 x87;                       // bits 2:0 of the opcode, ModRM.reg
     s64 displacement;
     u64 immediate; // sign-extended
 };

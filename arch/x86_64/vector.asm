@@ -4,11 +4,10 @@
 
 bits 64
 
-global vector_read, vector_write, vector_mmx_faults
+global vector_read, vector_write
 
 STUB_SIZE equ 8
 ROW_SIZE equ 16 * STUB_SIZE
-X87_STATUS_ES equ 7
 
 ; A row: %1 the instruction's end, register type %2, store (1) or load (0) %3, %4 registers
 %macro row 4
@@ -55,11 +54,5 @@ writes:
     row vmovdqu, xmm, 0, 16
     row vmovdqu, ymm, 0, 16
     row movq, mm, 0, 8
-
-vector_mmx_faults:
-    fnstsw ax
-    shr eax, X87_STATUS_ES
-    and eax, 1
-    ret
 
 section .note.GNU-stack noalloc noexec nowrite progbits

@@ -10,8 +10,6 @@
 enum vector_form { VECTOR_SSE, VECTOR_VEX_128, VECTOR_VEX_256, VECTOR_MMX };
 
 // 16 bytes; 32 with VECTOR_VEX_256; 8 with VECTOR_MMX, number 0 to 7. VEX: only if the guest has
-// just used it here, for its XCR0. MMX: only if it does not fault.
+// just used it here, for its XCR0. MMX: only if it does not fault (x87_faults).
 void vector_read(unsigned number, void *to, enum vector_form form);
 void vector_write(unsigned number, const void *from, enum vector_form form);
-// An unmasked x87 exception is pending, for which each MMX instruction raises #MF.
-bool vector_mmx_faults(void);

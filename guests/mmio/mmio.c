@@ -77,6 +77,12 @@ FORM(mmx,
      "movntq %%mm1, 40(%%rdi); emms")
 FORM(halves, "movups (%%rdi), %%xmm1; movhps 16(%%rdi), %%xmm1; movlpd 24(%%rdi), %%xmm1\n"
              "movups %%xmm1, 32(%%rdi); movhpd %%xmm1, 48(%%rdi); movlps %%xmm1, 60(%%rdi)")
+FORM(x87,
+     "fninit; fildq (%%rdi); fildl 8(%%rdi); filds 16(%%rdi); fadds 24(%%rdi); fmull 32(%%rdi)\n"
+     "fidivl 20(%%rdi); fstps (%%rdi); fistps 8(%%rdi); fistpll 16(%%rdi); fldpi; fstpt 40(%%rdi)\n"
+     "fldt 40(%%rdi); fldl 40(%%rdi); fcomps 24(%%rdi); fnstsw 56(%%rdi); fbstp 64(%%rdi)\n"
+     "fnstcw 80(%%rdi); orw $0xc00, 80(%%rdi); fldcw 80(%%rdi); fldpi; fisttpl 84(%%rdi)\n"
+     "fld1; fstl 96(%%rdi); fstpl 104(%%rdi); fninit")
 STACK_FORM(push, "pushq $-7; pushq %%rax; pushq (%%rdi); pushq $-7070707; pushw %%dx; push %%fs")
 STACK_FORM(pop, "popq %%rax; popw %%dx; popq (%%rdi)")
 STACK_FORM(pop_segment, "pushq " DATA "; pop %%fs; mov %%fs, %%eax; pushq $0; pop %%fs")
@@ -129,6 +135,7 @@ static const struct {
     {"CLFLUSH", clflush, STATUS},
     {"strings", strings, STATUS},
     {"MMX", mmx, STATUS},
+    {"x87", x87, STATUS},
     {"halves of vectors", halves, STATUS},
     {"PUSH", push, STATUS},
     {"POP", pop, STATUS},
@@ -250,6 +257,8 @@ static void mmx_exception(void)
     write_cr0(read_cr0() | CR0_NE);
     __asm__ volatile("fninit; fldcw %0; fldz; fldz; fdivp" : : "m"(all));
     FAULTS("MOVQ after an x87 error", VECTOR_MF, 0, "movq %%mm0, (%0)", : : "r"(m) : "memory");
+    FAULTS("FLD after an x87 error", VECTOR_MF, 0, "fldl (%0)", : : "r"(m));
+    WORKS("FNSTSW after an x87 error", "fnstsw (%0)", : : "r"(m) : "memory");
     __asm__ volatile("fnclex; fninit");
 }
 

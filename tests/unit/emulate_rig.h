@@ -13,6 +13,7 @@
 #include "vmm/emulate_string.c"
 #include "vmm/emulate_stack.c"
 #include "vmm/emulate_wide.c"
+#include "vmm/emulate_x87.c"
 #include "vmm/emulate_arithmetic.c"
 #include "vmm/emulate_system.c"
 #include "vmm/emulate_far.c"

@@ -8,6 +8,7 @@
 #include "vmm/vm_io.h"
 #include "arch/x86_64/regs.h"
 #include "arch/x86_64/vector.h"
+#include "arch/x86_64/x87.h"
 
 #define RAM_SIZE  0x100000ull
 #define CODE      0x8000ull
@@ -109,9 +110,29 @@ void vector_write(unsigned number, const void *from, enum vector_form form)
     memcpy(vectors[number], from, form == VECTOR_VEX_256 ? 32 : 16);
 }
 
-bool vector_mmx_faults(void)
+bool x87_faults(void)
 {
     return mmx_faults;
+}
+
+// A "store" puts the number there, 10 bytes long, unless it is to fail; a "load" takes it away.
+static unsigned x87_number;
+static u8 x87_bytes[X87_OPERAND_MAX];
+static u64 x87_instruction, x87_address;
+static bool x87_stores, x87_fails;
+
+void x87_run(unsigned number, void *operand)
+{
+    x87_number = number;
+    memcpy(x87_bytes, operand, sizeof(x87_bytes));
+    if (x87_stores && !x87_fails)
+        memset(operand, (int)number, 10);
+}
+
+void x87_pointers_set(u64 instruction, u64 operand)
+{
+    x87_instruction = instruction;
+    x87_address = operand;
 }
 
 static void put64(gpa_t at, u64 value)

@@ -54,3 +54,67 @@ TEST(vector_moves)
     CHECK_EQ(EMULATE("\xc5\xfe\x6f\x27", DEVICE, R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_UD);
 }
+
+// --- x87 ---
+
+TEST(x87_loads)
+{
+    fake_guest_reset();
+    x87_stores = false;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    for (unsigned i = 0; i < 16; i++)
+        device[i] = (u8)(i + 1);
+    CHECK_EQ(EMULATE("\xdd\x07", DEVICE, R), ACTION_NEXT); // fld qword [rdi]
+    CHECK_EQ(x87_number, 0x28);
+    CHECK(memcmp(x87_bytes, device, 8) == 0 && x87_bytes[8] != device[8]);
+    CHECK_EQ(x87_instruction, CODE);
+    CHECK_EQ(x87_address, DEVICE);
+    CHECK_EQ(EMULATE("\xdb\x2f", DEVICE, R), ACTION_NEXT); // fld tbyte [rdi]
+    CHECK_EQ(x87_number, 0x1d);
+    CHECK(memcmp(x87_bytes, device, 10) == 0);
+    CHECK_EQ(EMULATE("\xd8\x37", DEVICE, R), ACTION_NEXT); // fdiv dword [rdi]
+    CHECK_EQ(x87_number, 0x06);
+    x87_instruction = 0;
+    CHECK_EQ(EMULATE("\xd9\x6f\x02", DEVICE + 2, R), ACTION_NEXT); // fldcw [rdi + 2]
+    CHECK_EQ(x87_number, X87_FLDCW);
+    CHECK(x87_bytes[0] == 3 && x87_bytes[1] == 4);
+    CHECK_EQ(x87_instruction, 0);
+}
+
+TEST(x87_stores)
+{
+    fake_guest_reset();
+    x87_stores = true;
+    x87_fails = false;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xdb\x3f", DEVICE, W), ACTION_NEXT); // fstp tbyte [rdi]
+    CHECK(device[0] == 0x1f && device[9] == 0x1f && device[10] == 0);
+    CHECK_EQ(EMULATE("\xdf\x57\x20", DEVICE + 0x20, W), ACTION_NEXT); // fist word [rdi + 20h]
+    CHECK(device[0x20] == 0x3a && device[0x21] == 0x3a && device[0x22] == 0);
+    CHECK_EQ(EMULATE("\xd9\x7f\x30", DEVICE + 0x30, W), ACTION_NEXT); // fnstcw [rdi + 30h]
+    CHECK_EQ(device[0x30], X87_FNSTCW);
+    x87_fails = true; // an unmasked exception: nothing is stored
+    CHECK_EQ(EMULATE("\xdd\x5f\x40", DEVICE + 0x40, W), ACTION_NEXT); // fstp qword [rdi + 40h]
+    CHECK_EQ(device[0x40], 0);
+}
+
+TEST(x87_exceptions_wait_for_the_next_instruction)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    mmx_faults = true;
+    CHECK_EQ(EMULATE("\xdd\x07", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_MF);
+    CHECK_EQ(EMULATE("\xd9\x2f", DEVICE, R), ACTION_FAULT); // fldcw
+    CHECK_EQ(EMULATE("\xd9\x3f", DEVICE, W), ACTION_NEXT);  // fnstcw
+    CHECK_EQ(EMULATE("\xdd\x3f", DEVICE, W), ACTION_NEXT);  // fnstsw
+    mmx_faults = false;
+}
+
+TEST(x87_environments_are_not_moved)
+{
+    fake_guest_reset();
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xd9\x37", DEVICE, W), ACTION_STOP); // fnstenv
+    CHECK_EQ(EMULATE("\xdd\x27", DEVICE, R), ACTION_STOP); // frstor
+}
