@@ -37,7 +37,7 @@ LIB_SOURCES := vmm/lib/memory.c vmm/lib/string.c vmm/lib/format.c vmm/lib/parse.
 ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.asm arch/x86_64/traps.c \
     arch/x86_64/trap_report.c arch/x86_64/panic.c arch/x86_64/apic.c arch/x86_64/ioapic.c arch/x86_64/tsc.c \
     arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
-    arch/x86_64/insn.c arch/x86_64/vector.asm arch/x86_64/x87.asm arch/x86_64/xstate.c
+    arch/x86_64/insn.c arch/x86_64/insn_table.c arch/x86_64/vector.asm arch/x86_64/x87.asm arch/x86_64/xstate.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c \
@@ -48,7 +48,7 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/vm_fit.c vm
     vmm/debug.c vmm/debug_step.c vmm/debug_registers.c vmm/debug_memory.c \
     vmm/gdb_packet.c vmm/gdb_registers.c vmm/gdb_state.c vmm/gdb.c vmm/gdb_port.c \
     vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
-    vmm/emulate_stack.c vmm/emulate_wide.c vmm/emulate_x87.c vmm/task_switch.c vmm/task_segments.c \
+    vmm/emulate_stack.c vmm/emulate_wide.c vmm/emulate_vector.c vmm/emulate_x87.c vmm/task_switch.c vmm/task_segments.c \
     vmm/alu_multiply.c vmm/emulate_arithmetic.c vmm/emulate_system.c vmm/emulate_far.c \
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
@@ -103,8 +103,9 @@ $(ZYDIS_HOST_OBJECTS): $(B)/zydis-host/%.o: $(ZYDIS_PRUNED)
 	@$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) $(ZYDIS_INCLUDES) -c $(ZYDIS_DIR)/src/$*.c -o $@
 
 CORE_OBJECTS += $(ZYDIS_OBJECTS)
-$(B)/core/arch/x86_64/insn.o: CORE_CFLAGS += $(ZYDIS_FLAGS)
-$(B)/core/arch/x86_64/insn.o: $(ZYDIS_HEADER)
+INSN_OBJECTS := $(B)/core/arch/x86_64/insn.o $(B)/core/arch/x86_64/insn_table.o
+$(INSN_OBJECTS): CORE_CFLAGS += $(ZYDIS_FLAGS)
+$(INSN_OBJECTS): $(ZYDIS_HEADER)
 
 ZYDIS_TESTS := $(B)/unit/test_insn $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_emulate*.c))
 $(ZYDIS_TESTS): UNIT_CFLAGS += $(ZYDIS_FLAGS)

@@ -282,7 +282,9 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_JMP] = emulation_branch,
     [INSN_CMPXCHG8B] = emulation_cmpxchg8b,
     [INSN_VECTOR] = emulation_vector,
-    [INSN_VECTOR_HALF] = emulation_vector_half,
+    [INSN_VECTOR_LANE] = emulation_vector_lane,
+    [INSN_VECTOR_COPY] = emulation_vector_copy,
+    [INSN_VECTOR_MASK] = emulation_vector_mask,
     [INSN_X87] = emulation_x87,
     [INSN_MOV_SEGMENT... INSN_POP_SEGMENT] = emulation_system,
 };

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Operands of more than 8 bytes: CMPXCHG8B and CMPXCHG16B, and moves to and from vector registers,
-// which are the guest's own in this CPU. They reach a device as accesses of 8 bytes, lowest first.
+// Operands of more than 8 bytes, and those of CMPXCHG8B and CMPXCHG16B. They reach a device as
+// accesses of 8 bytes, lowest first.
 #include "vmm/emulation.h"
 #include "arch/x86_64/regs.h"
-#include "arch/x86_64/vector.h"
-#include "arch/x86_64/x87.h"
 #include "vmm/lib/string.h"
 
 void emulation_read_bytes(struct emulation *e, const struct emulation_operand *m, void *to)
@@ -72,70 +70,5 @@ enum exit_action emulation_cmpxchg8b(struct emulation *e)
         half_write(e, GPR_RDX, half, memory + half);
     }
     e->vcpu->ops->reg_write(e->vcpu, REG_RFLAGS, flags);
-    return ACTION_NEXT;
-}
-
-// --- vectors ---
-
-static enum vector_form vector_form_of(const struct insn *i, const struct insn_operand *reg)
-{
-    if (reg->kind == INSN_OPERAND_MMX)
-        return VECTOR_MMX;
-    if (!(i->prefixes & INSN_VEX))
-        return VECTOR_SSE;
-    return reg->size == VECTOR_BYTES_MAX ? VECTOR_VEX_256 : VECTOR_VEX_128;
-}
-
-// The CPU saw to it, but the code may have changed since: here it would be our own fault.
-static bool usable(struct emulation *e, enum vector_form form)
-{
-    bool avx = form == VECTOR_VEX_128 || form == VECTOR_VEX_256;
-    if (avx && !(e->vcpu->xcr0 & XCR0_AVX))
-        exit_fault(e->exit, VECTOR_UD);
-    else if (form == VECTOR_MMX && x87_faults())
-        exit_fault(e->exit, VECTOR_MF);
-    else
-        return true;
-    return false;
-}
-
-// A load shorter than the register clears the rest of its low 16 bytes.
-enum exit_action emulation_vector(struct emulation *e)
-{
-    const struct insn *i = e->insn;
-    bool store = i->to.kind == INSN_OPERAND_MEMORY;
-    const struct insn_operand *reg = store ? &i->from : &i->to;
-    enum vector_form form = vector_form_of(i, reg);
-    u8 bytes[VECTOR_BYTES_MAX] = {0};
-    struct emulation_operand m;
-    if (!usable(e, form) || !emulation_map_memory(e, store ? PAGE_WRITE : PAGE_READ, &m))
-        return ACTION_FAULT;
-    if (store) {
-        vector_read(reg->reg, bytes, form);
-        emulation_write_bytes(e, &m, bytes);
-    } else {
-        emulation_read_bytes(e, &m, bytes);
-        vector_write(reg->reg, bytes, form);
-    }
-    return ACTION_NEXT;
-}
-
-// A load leaves the other half; with VEX it has three operands, which is another instruction.
-enum exit_action emulation_vector_half(struct emulation *e)
-{
-    const struct insn *i = e->insn;
-    bool store = i->to.kind == INSN_OPERAND_MEMORY;
-    const struct insn_operand *reg = store ? &i->from : &i->to;
-    u64 halves[2];
-    struct emulation_operand m;
-    if (!emulation_map_memory(e, store ? PAGE_WRITE : PAGE_READ, &m))
-        return ACTION_FAULT;
-    vector_read(reg->reg, halves, VECTOR_SSE);
-    if (store) {
-        emulation_write(e, &m, halves[reg->high]);
-    } else {
-        halves[reg->high] = emulation_read(e, &m);
-        vector_write(reg->reg, halves, VECTOR_SSE);
-    }
     return ACTION_NEXT;
 }

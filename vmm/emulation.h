@@ -165,8 +165,11 @@ enum exit_action emulation_enter(struct emulation *e);
 enum exit_action emulation_x87(struct emulation *e);
 // vmm/emulate_wide.c
 enum exit_action emulation_cmpxchg8b(struct emulation *e);
+// vmm/emulate_vector.c
 enum exit_action emulation_vector(struct emulation *e);
-enum exit_action emulation_vector_half(struct emulation *e);
+enum exit_action emulation_vector_lane(struct emulation *e);
+enum exit_action emulation_vector_copy(struct emulation *e);
+enum exit_action emulation_vector_mask(struct emulation *e);
 // vmm/emulate_system.c: segment registers, descriptor tables, machine status word; and far
 // branches.
 enum exit_action emulation_system(struct emulation *e);

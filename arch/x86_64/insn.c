@@ -1,155 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The border to Zydis: a table from its mnemonics to our operations, and the translation of
-// operands.
+// The border to Zydis: the translation of operands, and what they make of an operation.
 #include "arch/x86_64/insn.h"
+#include "arch/x86_64/insn_table.h"
 #include "vmm/lib/string.h"
 #include <Zydis/Zydis.h>
 
-#define MNEMONICS (ZYDIS_MNEMONIC_MAX_VALUE + 1)
-#define HALF_HIGH 1
-
 #define CONDITION_MASK 0xf
-
-// size: of a string instruction's element, else 0; of a half of a vector, which.
-static const struct operation {
-    u8 op, size;
-} operations[MNEMONICS] = {
-    [ZYDIS_MNEMONIC_MOV] = {INSN_MOV, 0},
-    [ZYDIS_MNEMONIC_MOVNTI] = {INSN_MOV, 0},
-    [ZYDIS_MNEMONIC_MOVZX] = {INSN_MOVZX, 0},
-    [ZYDIS_MNEMONIC_MOVSX] = {INSN_MOVSX, 0},
-    [ZYDIS_MNEMONIC_MOVSXD] = {INSN_MOVSX, 0},
-    [ZYDIS_MNEMONIC_ADD] = {INSN_ADD, 0},
-    [ZYDIS_MNEMONIC_OR] = {INSN_OR, 0},
-    [ZYDIS_MNEMONIC_ADC] = {INSN_ADC, 0},
-    [ZYDIS_MNEMONIC_SBB] = {INSN_SBB, 0},
-    [ZYDIS_MNEMONIC_AND] = {INSN_AND, 0},
-    [ZYDIS_MNEMONIC_SUB] = {INSN_SUB, 0},
-    [ZYDIS_MNEMONIC_XOR] = {INSN_XOR, 0},
-    [ZYDIS_MNEMONIC_CMP] = {INSN_CMP, 0},
-    [ZYDIS_MNEMONIC_TEST] = {INSN_TEST, 0},
-    [ZYDIS_MNEMONIC_INC] = {INSN_INC, 0},
-    [ZYDIS_MNEMONIC_DEC] = {INSN_DEC, 0},
-    [ZYDIS_MNEMONIC_NOT] = {INSN_NOT, 0},
-    [ZYDIS_MNEMONIC_NEG] = {INSN_NEG, 0},
-    [ZYDIS_MNEMONIC_XCHG] = {INSN_XCHG, 0},
-    [ZYDIS_MNEMONIC_CMPXCHG] = {INSN_CMPXCHG, 0},
-    [ZYDIS_MNEMONIC_XADD] = {INSN_XADD, 0},
-    [ZYDIS_MNEMONIC_BT] = {INSN_BT, 0},
-    [ZYDIS_MNEMONIC_BTS] = {INSN_BTS, 0},
-    [ZYDIS_MNEMONIC_BTR] = {INSN_BTR, 0},
-    [ZYDIS_MNEMONIC_BTC] = {INSN_BTC, 0},
-    [ZYDIS_MNEMONIC_MOVSB] = {INSN_MOVS, 1},
-    [ZYDIS_MNEMONIC_MOVSW] = {INSN_MOVS, 2},
-    [ZYDIS_MNEMONIC_MOVSD] = {INSN_MOVS, 4},
-    [ZYDIS_MNEMONIC_MOVSQ] = {INSN_MOVS, 8},
-    [ZYDIS_MNEMONIC_STOSB] = {INSN_STOS, 1},
-    [ZYDIS_MNEMONIC_STOSW] = {INSN_STOS, 2},
-    [ZYDIS_MNEMONIC_STOSD] = {INSN_STOS, 4},
-    [ZYDIS_MNEMONIC_STOSQ] = {INSN_STOS, 8},
-    [ZYDIS_MNEMONIC_LODSB] = {INSN_LODS, 1},
-    [ZYDIS_MNEMONIC_LODSW] = {INSN_LODS, 2},
-    [ZYDIS_MNEMONIC_LODSD] = {INSN_LODS, 4},
-    [ZYDIS_MNEMONIC_LODSQ] = {INSN_LODS, 8},
-    [ZYDIS_MNEMONIC_CMPSB] = {INSN_CMPS, 1},
-    [ZYDIS_MNEMONIC_CMPSW] = {INSN_CMPS, 2},
-    [ZYDIS_MNEMONIC_CMPSD] = {INSN_CMPS, 4},
-    [ZYDIS_MNEMONIC_CMPSQ] = {INSN_CMPS, 8},
-    [ZYDIS_MNEMONIC_SCASB] = {INSN_SCAS, 1},
-    [ZYDIS_MNEMONIC_SCASW] = {INSN_SCAS, 2},
-    [ZYDIS_MNEMONIC_SCASD] = {INSN_SCAS, 4},
-    [ZYDIS_MNEMONIC_SCASQ] = {INSN_SCAS, 8},
-    [ZYDIS_MNEMONIC_INSB] = {INSN_INS, 1},
-    [ZYDIS_MNEMONIC_INSW] = {INSN_INS, 2},
-    [ZYDIS_MNEMONIC_INSD] = {INSN_INS, 4},
-    [ZYDIS_MNEMONIC_OUTSB] = {INSN_OUTS, 1},
-    [ZYDIS_MNEMONIC_OUTSW] = {INSN_OUTS, 2},
-    [ZYDIS_MNEMONIC_OUTSD] = {INSN_OUTS, 4},
-    [ZYDIS_MNEMONIC_XLAT] = {INSN_XLAT, 1},
-    [ZYDIS_MNEMONIC_ROL] = {INSN_ROL, 0},
-    [ZYDIS_MNEMONIC_ROR] = {INSN_ROR, 0},
-    [ZYDIS_MNEMONIC_RCL] = {INSN_RCL, 0},
-    [ZYDIS_MNEMONIC_RCR] = {INSN_RCR, 0},
-    [ZYDIS_MNEMONIC_SHL] = {INSN_SHL, 0},
-    [ZYDIS_MNEMONIC_SHR] = {INSN_SHR, 0},
-    [ZYDIS_MNEMONIC_SAR] = {INSN_SAR, 0},
-    [ZYDIS_MNEMONIC_SHLD] = {INSN_SHLD, 0},
-    [ZYDIS_MNEMONIC_SHRD] = {INSN_SHRD, 0},
-    [ZYDIS_MNEMONIC_MOVBE] = {INSN_MOVBE, 0},
-    [ZYDIS_MNEMONIC_MUL] = {INSN_MUL, 0},
-    [ZYDIS_MNEMONIC_IMUL] = {INSN_IMUL, 0},
-    [ZYDIS_MNEMONIC_DIV] = {INSN_DIV, 0},
-    [ZYDIS_MNEMONIC_IDIV] = {INSN_IDIV, 0},
-    [ZYDIS_MNEMONIC_BSF] = {INSN_BSF, 0},
-    [ZYDIS_MNEMONIC_BSR] = {INSN_BSR, 0},
-    [ZYDIS_MNEMONIC_TZCNT] = {INSN_TZCNT, 0},
-    [ZYDIS_MNEMONIC_LZCNT] = {INSN_LZCNT, 0},
-    [ZYDIS_MNEMONIC_POPCNT] = {INSN_POPCNT, 0},
-    [ZYDIS_MNEMONIC_CMOVB... ZYDIS_MNEMONIC_CMOVZ] = {INSN_CMOV, 0},
-    [ZYDIS_MNEMONIC_SETB... ZYDIS_MNEMONIC_SETS] = {INSN_SET, 0},
-    [ZYDIS_MNEMONIC_SETZ] = {INSN_SET, 0},
-    [ZYDIS_MNEMONIC_CLFLUSH] = {INSN_CLFLUSH, 0},
-    [ZYDIS_MNEMONIC_CLFLUSHOPT] = {INSN_CLFLUSH, 0},
-    [ZYDIS_MNEMONIC_CLWB] = {INSN_CLFLUSH, 0},
-    [ZYDIS_MNEMONIC_PUSH] = {INSN_PUSH, 0},
-    [ZYDIS_MNEMONIC_POP] = {INSN_POP, 0},
-    [ZYDIS_MNEMONIC_CALL] = {INSN_CALL, 0},
-    [ZYDIS_MNEMONIC_RET] = {INSN_RET, 0},
-    [ZYDIS_MNEMONIC_LEAVE] = {INSN_LEAVE, 0},
-    [ZYDIS_MNEMONIC_ENTER] = {INSN_ENTER, 0},
-    [ZYDIS_MNEMONIC_JMP] = {INSN_JMP, 0},
-    [ZYDIS_MNEMONIC_CMPXCHG8B] = {INSN_CMPXCHG8B, 0},
-    [ZYDIS_MNEMONIC_CMPXCHG16B] = {INSN_CMPXCHG8B, 0},
-    [ZYDIS_MNEMONIC_MOVAPS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVAPS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVUPS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVUPS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVAPD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVAPD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVUPD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVUPD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVDQA] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVDQA] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVDQU] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVDQU] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVNTPS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVNTPS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVNTPD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVNTPD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVNTDQ] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVNTDQ] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVNTDQA] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVNTDQA] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_LDDQU] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VLDDQU] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVQ] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVQ] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVSS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVSS] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_VMOVSD] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVNTQ] = {INSN_VECTOR, 0},
-    [ZYDIS_MNEMONIC_MOVLPS] = {INSN_VECTOR_HALF, 0},
-    [ZYDIS_MNEMONIC_MOVLPD] = {INSN_VECTOR_HALF, 0},
-    [ZYDIS_MNEMONIC_MOVHPS] = {INSN_VECTOR_HALF, HALF_HIGH},
-    [ZYDIS_MNEMONIC_MOVHPD] = {INSN_VECTOR_HALF, HALF_HIGH},
-    [ZYDIS_MNEMONIC_SLDT] = {INSN_SLDT, 0},
-    [ZYDIS_MNEMONIC_STR] = {INSN_STR, 0},
-    [ZYDIS_MNEMONIC_SMSW] = {INSN_SMSW, 0},
-    [ZYDIS_MNEMONIC_LMSW] = {INSN_LMSW, 0},
-    [ZYDIS_MNEMONIC_LLDT] = {INSN_LLDT, 0},
-    [ZYDIS_MNEMONIC_LTR] = {INSN_LTR, 0},
-    [ZYDIS_MNEMONIC_SGDT] = {INSN_SGDT, 0},
-    [ZYDIS_MNEMONIC_SIDT] = {INSN_SIDT, 0},
-    [ZYDIS_MNEMONIC_LGDT] = {INSN_LGDT, 0},
-    [ZYDIS_MNEMONIC_LIDT] = {INSN_LIDT, 0},
-    [ZYDIS_MNEMONIC_LES] = {INSN_LES, 0},
-    [ZYDIS_MNEMONIC_LSS] = {INSN_LSS, 0},
-    [ZYDIS_MNEMONIC_LDS] = {INSN_LDS, 0},
-    [ZYDIS_MNEMONIC_LFS] = {INSN_LFS, 0},
-    [ZYDIS_MNEMONIC_LGS] = {INSN_LGS, 0},
-};
 
 // Runs of registers in Zydis's numbering: what the first one is.
 static const struct register_run {
@@ -298,7 +154,7 @@ static bool plain(const struct insn_operand *o, unsigned op)
         return has_two_parts(op) ||
                (o->size && o->size <= size_max(op) && !(o->size & (o->size - 1)));
     case INSN_OPERAND_VECTOR:
-        return op == INSN_VECTOR || op == INSN_VECTOR_HALF;
+        return op == INSN_VECTOR;
     case INSN_OPERAND_MMX:
         return op == INSN_VECTOR;
     case INSN_OPERAND_SEGMENT:
@@ -352,7 +208,7 @@ static void third_operand(struct insn *insn, const ZydisDecodedOperand *third)
 }
 
 static void plain_operands(struct insn *insn, const ZydisDecodedInstruction *z,
-                           const ZydisDecodedOperand *operands, bool high_half)
+                           const ZydisDecodedOperand *operands)
 {
     if (z->operand_count_visible > 0)
         insn->to = operand(insn, &operands[0]);
@@ -367,9 +223,39 @@ static void plain_operands(struct insn *insn, const ZydisDecodedInstruction *z,
     insn->op = (u8)refined(insn, z);
     bool implied = uses_stack(insn->op) || has_two_parts(insn->op);
     insn->operand_size = implied ? (u8)(z->operand_width / 8) : insn->to.size;
-    insn->to.high |= high_half;
-    insn->from.high |= high_half;
     if (!is_known(insn))
+        insn->op = INSN_OTHER;
+}
+
+static bool names_vectors(unsigned op)
+{
+    return op >= INSN_VECTOR_LANE && op <= INSN_VECTOR_MASK;
+}
+
+// One operand in memory, vector registers, a number. The first register is what a load changes, and
+// a store's mask; the last one is what a store stores. Two that are one are named once.
+static void vector_operands(struct insn *insn, const ZydisDecodedInstruction *z,
+                            const ZydisDecodedOperand *operands)
+{
+    struct insn_operand memory = {0}, first = {0}, last = {0};
+    insn->immediate = insn->operand_size;
+    for (unsigned i = 0; i < z->operand_count_visible; i++) {
+        struct insn_operand o = operand(insn, &operands[i]);
+        if (o.kind == INSN_OPERAND_MEMORY)
+            memory = o;
+        else if (o.kind == INSN_OPERAND_VECTOR && !first.size)
+            first = last = o;
+        else if (o.kind == INSN_OPERAND_VECTOR)
+            last = o;
+        else if (o.kind != INSN_OPERAND_IMMEDIATE)
+            insn->op = INSN_OTHER;
+    }
+    bool store = operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    insn->to = store ? memory : first;
+    insn->from = store ? last : memory;
+    insn->second = store ? first.reg : last.reg;
+    if (!memory.size || !first.size || memory.size > first.size ||
+        (memory.size & (memory.size - 1)))
         insn->op = INSN_OTHER;
 }
 
@@ -414,12 +300,12 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
             ZydisDecoderDecodeOperands(&decoder, &context, &z, operands, z.operand_count)))
         return false;
 
-    const struct operation *operation = &operations[z.mnemonic];
-    static const struct operation scalar = {INSN_VECTOR, 0};
-    bool string = operation->size && operation->op != INSN_VECTOR_HALF;
+    const struct insn_operation *operation = &insn_operations[z.mnemonic];
+    static const struct insn_operation scalar = {INSN_VECTOR, 0};
+    bool string = operation->size && !names_vectors(operation->op);
     // MOVSD and CMPSD are also names of vector instructions.
     if (string && z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) {
-        operation = z.mnemonic == ZYDIS_MNEMONIC_MOVSD ? &scalar : &operations[0];
+        operation = z.mnemonic == ZYDIS_MNEMONIC_MOVSD ? &scalar : &insn_operations[0];
         string = false;
     }
     *insn = (struct insn){.op = operation->op,
@@ -435,8 +321,10 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
         string_segment(insn, operands, z.operand_count);
     else if (is_x87_memory(&z))
         x87_operand(insn, &z, operands);
+    else if (names_vectors(insn->op))
+        vector_operands(insn, &z, operands);
     else
-        plain_operands(insn, &z, operands, operation->size == HALF_HIGH);
+        plain_operands(insn, &z, operands);
     return true;
 }
 

@@ -72,11 +72,14 @@ enum insn_op {
     INSN_CALL, // near
     INSN_RET,
     INSN_LEAVE,
-    INSN_ENTER,       // `displacement` bytes, nesting level `immediate`
-    INSN_JMP,         // near, through memory
-    INSN_CMPXCHG8B,   // also CMPXCHG16B
-    INSN_VECTOR,      // moves between memory and the low bytes of a vector register
-    INSN_VECTOR_HALF, // MOVLPS, MOVHPS and kin: half of the low 16 bytes
+    INSN_ENTER,     // `displacement` bytes, nesting level `immediate`
+    INSN_JMP,       // near, through memory
+    INSN_CMPXCHG8B, // also CMPXCHG16B
+    INSN_VECTOR,    // moves between memory and the low bytes of a vector register
+    // These name one or two vector registers; `second` is the other source, or the mask.
+    INSN_VECTOR_LANE, // MOVHPS, PINSRx, PEXTRx, VINSERTF128, ...: the part number `immediate`
+    INSN_VECTOR_COPY, // VBROADCASTx, MOVDDUP: to all parts
+    INSN_VECTOR_MASK, // VMASKMOVx, VPMASKMOVx: parts of `operand_size` bytes
     INSN_X87,         // any with an operand in memory: `to` if it is written, else `from`
     INSN_MOV_SEGMENT, // MOV to a segment register
     INSN_SLDT,
@@ -118,7 +121,7 @@ struct insn_operand {
     u8 kind;   // enum insn_operand_kind
     u8 size;   // bytes
     u8 reg;    // register in hardware order
-    bool high; // AH, CH, DH, BH: bits 15:8 of registers 0 to 3; the upper half of XMM
+    bool high; // AH, CH, DH, BH: bits 15:8 of registers 0 to 3
 };
 
 // Instead of a general register as a memory operand's base or index.
@@ -143,6 +146,7 @@ struct insn {
     u8 operands;                  // how many are written
     u8 condition;                 // bits 3:0 of the opcode
     u8 x87;                       // bits 2:0 of the opcode, ModRM.reg
+    u8 second;                    // vector register
     s64 displacement;
     u64 immediate; // sign-extended
 };

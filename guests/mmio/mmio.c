@@ -6,6 +6,8 @@
 
 #define WINDOW             0xff000000ull
 #define WORDS              32
+#define XSAVE_BIT          26
+#define AVX2_BIT           5
 #define STACK_TOP          (WORDS / 2)
 #define USER_WINDOW        TEST_BASE
 #define NONCANONICAL       0x1111111111111111ull
@@ -77,6 +79,26 @@ FORM(mmx,
      "movntq %%mm1, 40(%%rdi); emms")
 FORM(halves, "movups (%%rdi), %%xmm1; movhps 16(%%rdi), %%xmm1; movlpd 24(%%rdi), %%xmm1\n"
              "movups %%xmm1, 32(%%rdi); movhpd %%xmm1, 48(%%rdi); movlps %%xmm1, 60(%%rdi)")
+FORM(lanes,
+     "movups (%%rdi), %%xmm1; pinsrw $5, 20(%%rdi), %%xmm1; pinsrd $2, 24(%%rdi), %%xmm1\n"
+     "pinsrb $14, 31(%%rdi), %%xmm1; pinsrq $0, 32(%%rdi), %%xmm1; movups %%xmm1, (%%rdi)\n"
+     "pextrb $3, %%xmm1, 40(%%rdi); pextrw $6, %%xmm1, 42(%%rdi); pextrd $1, %%xmm1, 44(%%rdi)\n"
+     "pextrq $1, %%xmm1, 48(%%rdi); extractps $2, %%xmm1, 56(%%rdi); movddup 48(%%rdi), %%xmm2\n"
+     "movups %%xmm2, 64(%%rdi)")
+FORM(avx_lanes,
+     "vmovups (%%rdi), %%ymm1; vinsertf128 $1, 32(%%rdi), %%ymm1, %%ymm2\n"
+     "vextractf128 $1, %%ymm1, 48(%%rdi); vmovups %%ymm2, (%%rdi)\n"
+     "vmovhps 64(%%rdi), %%xmm1, %%xmm3; vmovlps 72(%%rdi), %%xmm2, %%xmm2\n"
+     "vmovups %%ymm3, 64(%%rdi); vmovups %%ymm2, 96(%%rdi); vpextrw $3, %%xmm2, 130(%%rdi)\n"
+     "vpinsrb $9, 131(%%rdi), %%xmm3, %%xmm1; vmovups %%ymm1, 136(%%rdi)")
+FORM(avx_copies,
+     "vbroadcastss 4(%%rdi), %%ymm1; vmovups %%ymm1, (%%rdi); vbroadcastf128 40(%%rdi), %%ymm1\n"
+     "vmovups %%ymm1, 32(%%rdi); vpbroadcastw 66(%%rdi), %%xmm1; vmovups %%ymm1, 64(%%rdi)\n"
+     "vpbroadcastb 101(%%rdi), %%ymm1; vmovups %%ymm1, 96(%%rdi)")
+FORM(avx_masks,
+     "vmovups (%%rdi), %%ymm1; vmovups 32(%%rdi), %%ymm2; vmaskmovps 64(%%rdi), %%ymm1, %%ymm3\n"
+     "vpmaskmovq 96(%%rdi), %%xmm2, %%xmm4; vmovups %%ymm3, (%%rdi); vmovups %%ymm4, 32(%%rdi)\n"
+     "vmaskmovpd %%ymm2, %%ymm1, 128(%%rdi); vpmaskmovd %%xmm1, %%xmm2, 160(%%rdi)")
 FORM(x87,
      "fninit; fildq (%%rdi); fildl 8(%%rdi); filds 16(%%rdi); fadds 24(%%rdi); fmull 32(%%rdi)\n"
      "fidivl 20(%%rdi); fstps (%%rdi); fistps 8(%%rdi); fistpll 16(%%rdi); fldpi; fstpt 40(%%rdi)\n"
@@ -135,6 +157,7 @@ static const struct {
     {"CLFLUSH", clflush, STATUS},
     {"strings", strings, STATUS},
     {"MMX", mmx, STATUS},
+    {"parts of vectors", lanes, STATUS},
     {"x87", x87, STATUS},
     {"halves of vectors", halves, STATUS},
     {"PUSH", push, STATUS},
@@ -144,7 +167,11 @@ static const struct {
     {"CALL and RET", call, STATUS},
     {"CALL of a register", call_register, STATUS},
     {"ENTER and LEAVE", enter, STATUS},
+    {"parts of vectors with VEX", avx_lanes, STATUS},
+    {"copies to all parts", avx_copies, STATUS},
+    {"masked moves", avx_masks, STATUS},
 };
+#define AVX_FORMS 3 // the last
 
 static u64 ram[WORDS];
 
@@ -171,11 +198,20 @@ static bool same(volatile u64 *window, const struct state *a, const struct state
            !((a->flags ^ b->flags) & flags);
 }
 
+static bool avx_enable(void)
+{
+    if (!cpu_has(1, ECX, XSAVE_BIT) || !cpu_has(7, EBX, AVX2_BIT))
+        return false;
+    write_cr4(read_cr4() | CR4_OSXSAVE);
+    xsetbv(0, XCR0_X87 | XCR0_SSE | XCR0_AVX);
+    return true;
+}
+
 static void compare(void)
 {
     volatile u64 *window = (volatile u64 *)WINDOW;
     struct state cpu, emulated;
-    for (unsigned i = 0; i < ARRAY_SIZE(forms); i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(forms) - (avx_enable() ? 0 : AVX_FORMS); i++)
         for (u64 carry = 0; carry < 2; carry++) {
             run(ram, &cpu, i, carry);
             run(window, &emulated, i, carry);

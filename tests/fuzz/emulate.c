@@ -3,6 +3,7 @@
 // ends in an action that is complete, after a bounded amount of work.
 #include "tests/fuzz/fuzz.h"
 #include "arch/x86_64/insn.c"
+#include "arch/x86_64/insn_table.c"
 #include "vmm/alu.c"
 #include "vmm/alu_multiply.c"
 #include "vmm/guest_walk.c"
@@ -11,6 +12,7 @@
 #include "vmm/emulate_string.c"
 #include "vmm/emulate_stack.c"
 #include "vmm/emulate_wide.c"
+#include "vmm/emulate_vector.c"
 #include "vmm/emulate_x87.c"
 #include "vmm/emulate_arithmetic.c"
 #include "vmm/emulate_system.c"

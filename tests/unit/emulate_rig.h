@@ -5,6 +5,7 @@
 #include <string.h>
 #include "tests/unit/test.h"
 #include "arch/x86_64/insn.c"
+#include "arch/x86_64/insn_table.c"
 #include "vmm/alu.c"
 #include "vmm/alu_multiply.c"
 #include "vmm/guest_walk.c"
@@ -13,6 +14,7 @@
 #include "vmm/emulate_string.c"
 #include "vmm/emulate_stack.c"
 #include "vmm/emulate_wide.c"
+#include "vmm/emulate_vector.c"
 #include "vmm/emulate_x87.c"
 #include "vmm/emulate_arithmetic.c"
 #include "vmm/emulate_system.c"

@@ -55,6 +55,80 @@ TEST(vector_moves)
     CHECK_EQ(ex.fault.vector, VECTOR_UD);
 }
 
+static void vectors_reset(void)
+{
+    fake_guest_reset();
+    vcpu.xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    for (unsigned i = 0; i < 64; i++)
+        device[i] = (u8)(i + 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(vectors); i++)
+        memset(vectors[i], (int)(0xe0 + i), sizeof(vectors[i]));
+}
+
+TEST(one_part_of_a_vector)
+{
+    vectors_reset();
+    CHECK_EQ(EMULATE("\xc5\xe8\x16\x0f", DEVICE, R), ACTION_NEXT); // vmovhps xmm1, xmm2, [rdi]
+    CHECK(vectors[1][7] == 0xe2 && vectors[1][8] == 1 && vectors[1][15] == 8);
+    CHECK_EQ(vectors[1][16], 0);
+    CHECK_EQ(EMULATE("\x66\x0f\xc4\x1f\x0b", DEVICE, R), ACTION_NEXT); // pinsrw xmm3, [rdi], 11
+    CHECK(vectors[3][5] == 0xe3 && vectors[3][6] == 1 && vectors[3][7] == 2);
+    CHECK(vectors[3][8] == 0xe3 && vectors[3][16] == 0xe3);
+    // vinsertf128 ymm1, ymm2, [rdi], 1
+    CHECK_EQ(EMULATE("\xc4\xe3\x6d\x18\x0f\x01", DEVICE, R), ACTION_NEXT);
+    CHECK(vectors[1][15] == 0xe2 && memcmp(vectors[1] + 16, device, 16) == 0);
+    // vextractf128 [rdi + 40h], ymm1, 1
+    CHECK_EQ(EMULATE("\xc4\xe3\x7d\x19\x4f\x40\x01", DEVICE + 0x40, W), ACTION_NEXT);
+    CHECK(memcmp(device + 0x40, device, 16) == 0 && device[0x50] == 0);
+    // pextrd [rdi + 60h], xmm1, 7
+    CHECK_EQ(EMULATE("\x66\x0f\x3a\x16\x4f\x60\x07", DEVICE + 0x60, W), ACTION_NEXT);
+    CHECK(device[0x60] == 0xe2 && device[0x63] == 0xe2 && device[0x64] == 0);
+    CHECK_EQ(EMULATE("\x66\x0f\x13\x67\x70", DEVICE + 0x70, W), ACTION_NEXT); // movlpd [], xmm4
+    CHECK(device[0x70] == 0xe4 && device[0x77] == 0xe4 && device[0x78] == 0);
+}
+
+TEST(all_parts_of_a_vector)
+{
+    vectors_reset();
+    CHECK_EQ(EMULATE("\xc4\xe2\x7d\x18\x0f", DEVICE, R), ACTION_NEXT); // vbroadcastss ymm1, [rdi]
+    CHECK(vectors[1][0] == 1 && vectors[1][3] == 4 && vectors[1][28] == 1 && vectors[1][31] == 4);
+    CHECK_EQ(EMULATE("\xc4\xe2\x79\x79\x17", DEVICE, R), ACTION_NEXT); // vpbroadcastw xmm2, [rdi]
+    CHECK(vectors[2][14] == 1 && vectors[2][15] == 2 && vectors[2][16] == 0);
+    CHECK_EQ(EMULATE("\xf2\x0f\x12\x1f", DEVICE, R), ACTION_NEXT); // movddup xmm3, [rdi]
+    CHECK(vectors[3][8] == 1 && vectors[3][15] == 8 && vectors[3][16] == 0xe3);
+    vcpu.xcr0 = XCR0_X87 | XCR0_SSE;
+    CHECK_EQ(EMULATE("\xc4\xe2\x7d\x18\x0f", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_UD);
+}
+
+TEST(parts_of_a_vector_by_mask)
+{
+    vectors_reset();
+    memset(vectors[2], 0, 32);
+    vectors[2][7] = vectors[2][31] = 0x80; // parts 1 and 7
+    // vmaskmovps ymm1, ymm2, [rdi]
+    CHECK_EQ(EMULATE("\xc4\xe2\x6d\x2c\x0f", DEVICE, R), ACTION_NEXT);
+    CHECK(vectors[1][3] == 0 && vectors[1][4] == 5 && vectors[1][7] == 8 && vectors[1][8] == 0);
+    CHECK(vectors[1][27] == 0 && vectors[1][28] == 29 && vectors[1][31] == 32);
+    CHECK_EQ(device_reads, 2);
+    // vpmaskmovq [rdi + 40h], ymm2, ymm3: parts 0 and 3
+    CHECK_EQ(EMULATE("\xc4\xe2\xed\x8e\x5f\x40", DEVICE + 0x40, W), ACTION_NEXT);
+    CHECK(device[0x40] == 0xe3 && device[0x47] == 0xe3 && device[0x48] == 0 && device[0x57] == 0);
+    CHECK(device[0x58] == 0xe3 && device[0x5f] == 0xe3 && device[0x60] == 0);
+    vcpu.gpr[GPR_RDI] = 0x40000000 - 16; // the second half is not there: a fault if the mask has it
+    CHECK_EQ(EMULATE("\xc4\xe2\x6d\x2c\x0f", 0x40000000 - 12, R), ACTION_FAULT);
+    CHECK_EQ(ex.fault.cr2, 0x40000000 + 12);
+    vectors[2][31] = 0;
+    CHECK_EQ(EMULATE("\xc4\xe2\x6d\x2c\x0f", 0x40000000 - 12, R), ACTION_NEXT);
+    vcpu.gpr[GPR_RDI] = 0x40000000 - 28; // nothing is stored if one part faults
+    memset(vectors[2], 0xff, 32);
+    device_writes = 0;
+    CHECK_EQ(EMULATE("\xc4\xe2\x6d\x2e\x1f", 0x40000000 - 28, W), ACTION_FAULT);
+    CHECK_EQ(ex.fault.cr2, 0x40000000);
+    CHECK_EQ(device_writes, 0);
+}
+
 // --- x87 ---
 
 TEST(x87_loads)

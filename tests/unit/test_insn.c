@@ -2,6 +2,7 @@
 // Decoding into struct insn, and formatting.
 #include "tests/unit/test.h"
 #include "arch/x86_64/insn.c"
+#include "arch/x86_64/insn_table.c"
 
 bool string_copy(char *to, size_t size, const char *from)
 {
@@ -119,7 +120,6 @@ TEST(strings)
 TEST(what_it_does_not_know_is_other)
 {
     CHECK_EQ(DECODE("\x0f\xae\x00", 64).op, INSN_OTHER);                // fxsave [rax]
-    CHECK_EQ(DECODE("\xc5\xf8\x16\x00", 64).op, INSN_OTHER);            // vmovhps xmm0, xmm0, [rax]
     CHECK_EQ(DECODE("\x07", 32).op, INSN_POP_SEGMENT);                  // pop es
     CHECK_EQ(DECODE("\x0f\x20\xc0", 64).from.kind, INSN_OPERAND_OTHER); // mov rax, cr0
     CHECK_EQ(DECODE("\xff\xe0", 64).op, INSN_OTHER);                    // jmp rax
@@ -177,7 +177,7 @@ TEST(segments_tables_and_far_pointers)
     CHECK_EQ(i.to.size, 4);
 }
 
-TEST(conditions_halves_and_counts_of_operands)
+TEST(conditions_and_counts_of_operands)
 {
     struct insn i = DECODE("\x0f\x45\x00", 64); // cmovne eax, [rax]
     CHECK_EQ(i.op, INSN_CMOV);
@@ -187,9 +187,7 @@ TEST(conditions_halves_and_counts_of_operands)
     CHECK_EQ(i.op, INSN_IMUL);
     CHECK_EQ(i.operands, 3);
     CHECK_EQ(i.immediate, 51);
-    CHECK(DECODE("\x0f\x16\x08", 64).to.high);  // movhps xmm1, [rax]
-    CHECK(!DECODE("\x0f\x12\x08", 64).to.high); // movlps xmm1, [rax]
-    i = DECODE("\x0f\x7f\x18", 64);             // movq [rax], mm3
+    i = DECODE("\x0f\x7f\x18", 64); // movq [rax], mm3
     CHECK_EQ(i.op, INSN_VECTOR);
     CHECK_EQ(i.from.kind, INSN_OPERAND_MMX);
     CHECK_EQ(i.from.reg, 3);
@@ -251,4 +249,28 @@ TEST(formats)
     CHECK(strlen(text) < 8);
     CHECK_EQ(insn_format((const u8 *)"\x8b", 1, 64, 0, text, sizeof(text)), 0);
     CHECK_EQ(insn_format((const u8 *)"\x90", 1, 64, 0, text, 0), 0);
+}
+
+TEST(vector_registers_are_named_by_their_roles)
+{
+    CHECK_EQ(DECODE("\x0f\x16\x08", 64).immediate, 1);      // movhps xmm1, [rax]
+    CHECK_EQ(DECODE("\x0f\x12\x08", 64).immediate, 0);      // movlps xmm1, [rax]
+    struct insn i = DECODE("\xc4\xe3\x6d\x18\x0f\x01", 64); // vinsertf128 ymm1, ymm2, [rdi], 1
+    CHECK_EQ(i.op, INSN_VECTOR_LANE);
+    CHECK_EQ(i.to.reg, 1);
+    CHECK_EQ(i.to.size, 32);
+    CHECK_EQ(i.second, 2);
+    CHECK_EQ(i.from.size, 16);
+    CHECK_EQ(i.immediate, 1);
+    i = DECODE("\x66\x0f\x3a\x22\x1f\x02", 64); // pinsrd xmm3, [rdi], 2
+    CHECK_EQ(i.to.reg, 3);
+    CHECK_EQ(i.second, 3);
+    i = DECODE("\xc4\xe2\x6d\x2e\x1f", 64); // vmaskmovps [rdi], ymm2, ymm3
+    CHECK_EQ(i.op, INSN_VECTOR_MASK);
+    CHECK_EQ(i.to.kind, INSN_OPERAND_MEMORY);
+    CHECK_EQ(i.second, 2);
+    CHECK_EQ(i.from.reg, 3);
+    CHECK_EQ(i.operand_size, 4);
+    CHECK_EQ(DECODE("\x0f\xc4\x07\x00", 64).op, INSN_OTHER);         // pinsrw mm0, [rdi], 0
+    CHECK_EQ(DECODE("\xc4\xe2\x69\x92\x04\x0f", 64).op, INSN_OTHER); // vgatherdps
 }
