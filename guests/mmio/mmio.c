@@ -204,6 +204,7 @@ static bool avx_enable(void)
         return false;
     write_cr4(read_cr4() | CR4_OSXSAVE);
     xsetbv(0, XCR0_X87 | XCR0_SSE | XCR0_AVX);
+    guest_print("with AVX\n");
     return true;
 }
 
@@ -211,7 +212,8 @@ static void compare(void)
 {
     volatile u64 *window = (volatile u64 *)WINDOW;
     struct state cpu, emulated;
-    for (unsigned i = 0; i < ARRAY_SIZE(forms) - (avx_enable() ? 0 : AVX_FORMS); i++)
+    unsigned count = ARRAY_SIZE(forms) - (avx_enable() ? 0 : AVX_FORMS);
+    for (unsigned i = 0; i < count; i++)
         for (u64 carry = 0; carry < 2; carry++) {
             run(ram, &cpu, i, carry);
             run(window, &emulated, i, carry);
