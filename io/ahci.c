@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Registers, resets and interrupts. Registers are 32 bits wide; narrower and wider accesses are
-// made of those. Left out: port multipliers, hot plug, power states of the link, staggered
-// spin-up, enclosure management, command completion coalescing.
+// made of those: bytes that are not written stay, or are zeros where ones do something. Left out:
+// port multipliers, hot plug, power states of the link, staggered spin-up, enclosure management,
+// command completion coalescing.
 #include "io/ahci.h"
 #include "vmm/lib/bits.h"
 
@@ -22,14 +23,15 @@ enum hba_register {
 
 #define CAP_PORTS_SHIFT 0
 #define CAP_SLOTS_SHIFT 8
+#define CAP_PIO_BLOCKS  (1u << 15) // a PIO command may have several
 #define CAP_AHCI_ONLY   (1u << 18)
 #define CAP_GEN2_SHIFT  20
 #define CAP_CLO         (1u << 24)
 #define CAP_NCQ         (1u << 30)
 #define CAP_64          (1u << 31)
 #define CAP_VALUE                                                                                  \
-    ((AHCI_PORTS - 1) << CAP_PORTS_SHIFT | (AHCI_SLOTS - 1) << CAP_SLOTS_SHIFT | CAP_AHCI_ONLY |   \
-     2u << CAP_GEN2_SHIFT | CAP_CLO | CAP_NCQ | CAP_64)
+    ((AHCI_PORTS - 1) << CAP_PORTS_SHIFT | (AHCI_SLOTS - 1) << CAP_SLOTS_SHIFT | CAP_PIO_BLOCKS |  \
+     CAP_AHCI_ONLY | 2u << CAP_GEN2_SHIFT | CAP_CLO | CAP_NCQ | CAP_64)
 #define VERSION_1_3 0x00010300u
 
 #define GHC_RESET     (1u << 0)
@@ -74,8 +76,12 @@ enum port_register {
 #define SCTL_DETECT      0xfu
 #define SCTL_INITIALIZE  1u
 #define SCTL_OFFLINE     4u
+#define SCTL_SPEED_SHIFT 4 // the highest generation; 0: any
+#define SPEED_WIDTH      4
+#define SPEED_MAX        2u
 #define SCTL_MASK        0xfffu
-#define SSTS_ESTABLISHED 0x123u // active, generation 2, device and link there
+#define SSTS_ESTABLISHED 0x103u // active, device and link there
+#define SSTS_SPEED_SHIFT 4
 #define SERR_PHY_READY   (1u << 16)
 #define SERR_EXCHANGED   (1u << 26)
 
@@ -122,6 +128,8 @@ static void port_connect(struct ahci *ahci, struct ahci_port *port)
     if (!port->drive)
         return;
     ata_reset(port->drive);
+    u32 limit = (u32)bits_get(port->sata_control, SCTL_SPEED_SHIFT, SPEED_WIDTH);
+    port->speed = limit ? MIN(limit, SPEED_MAX) : SPEED_MAX;
     port->linked = true;
     port->resetting = false;
     port->sata_error |= SERR_EXCHANGED | SERR_PHY_READY;
@@ -150,20 +158,21 @@ static void port_control_link(struct ahci *ahci, struct ahci_port *port, u32 val
 
 static u32 port_link_status(const struct ahci_port *port)
 {
-    u32 detect = port->sata_control & SCTL_DETECT;
-    return port->linked ? SSTS_ESTABLISHED : detect == SCTL_OFFLINE ? SCTL_OFFLINE : 0;
+    if (port->linked)
+        return SSTS_ESTABLISHED | port->speed << SSTS_SPEED_SHIFT;
+    return (port->sata_control & SCTL_DETECT) == SCTL_OFFLINE ? SCTL_OFFLINE : 0;
 }
 
 // --- a port's registers ---
 
 static void port_write_command(struct ahci *ahci, struct ahci_port *port, u32 value)
 {
-    bool stops = (port->command & PORT_CMD_START) && !(value & PORT_CMD_START);
+    bool changes = (port->command ^ value) & PORT_CMD_START;
     port->command = value & PORT_CMD_WRITABLE;
-    if (stops) {
+    if (changes) {
         ahci_port_abandon(port);
         port->active = port->issued = 0;
-        port->slot = 0;
+        port->slot = port->next = 0;
         port->halted = false;
     }
     if (value & PORT_CMD_OVERRIDE)
@@ -366,13 +375,30 @@ static u64 ahci_read(struct io_device *device, u64 offset, unsigned size)
     return value >> (8 * (offset - base));
 }
 
-// Narrower than a register, or across two: not taken ("software shall access in 32 or 64 bits").
+// In which ones do something and zeros nothing.
+static bool is_of_ones(u64 offset)
+{
+    u64 reg = bits_get(offset, 0, PORT_SIZE_SHIFT);
+    if (offset < HBA_PORTS)
+        return offset == HBA_IS;
+    return reg == PORT_IS || reg == PORT_SERR || reg == PORT_SACT || reg == PORT_CI;
+}
+
+static void bytes_write(struct ahci *ahci, u64 base, u32 lanes, u32 value)
+{
+    u32 kept = is_of_ones(base) || lanes == ~0u ? 0 : register_read(ahci, base) & ~lanes;
+    register_write(ahci, base, kept | (value & lanes));
+}
+
+// Across two registers: not taken, but for a pair in 64 bits.
 static void ahci_write(struct io_device *device, u64 offset, unsigned size, u64 value)
 {
     struct ahci *ahci = container_of(device, struct ahci, registers);
-    if (offset % 4 || size < 4)
+    unsigned shift = offset % 4 * 8;
+    u64 lanes = bytes_mask(size);
+    if (offset % MIN(size, 4))
         return;
-    register_write(ahci, offset, (u32)value);
+    bytes_write(ahci, offset - offset % 4, (u32)lanes << shift, (u32)value << shift);
     if (size == 8)
         register_write(ahci, offset + 4, (u32)(value >> 32));
     ahci_update(ahci);

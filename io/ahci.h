@@ -21,7 +21,7 @@ struct ahci_port {
     u32 status, enable;      // PxIS, PxIE
     u32 command;             // PxCMD
     u32 task_file, signature;
-    u32 sata_control, sata_error;
+    u32 sata_control, sata_error, speed;
     u32 active, issued; // PxSACT, PxCI
     bool linked;        // the drive answers
     bool greeting;      // its signature FIS waits for FIS receive to be enabled
@@ -29,6 +29,7 @@ struct ahci_port {
     bool halted;        // after a fatal error, until ST is cleared
     bool busy;          // with the command in `slot`:
     unsigned slot;
+    unsigned next; // the slot that comes first when several are issued
     u64 table;     // address of its PRD table
     u32 prds, prd; // entries of it, and the next one
     u64 address;   // where the piece at hand goes,

@@ -214,11 +214,13 @@ static void port_execute(struct ahci *ahci, struct ahci_port *port, const u8 *fi
         port_complete(ahci, port);
 }
 
-// The slots in turn, so that none waits for ever.
-static unsigned slot_next(const struct ahci_port *port)
+// The slots in turn from 0 on, so that none waits for ever.
+static unsigned slot_next(struct ahci_port *port)
 {
-    u32 above = port->issued & ~((2u << port->slot) - 1);
-    return bit_lowest(above ? above : port->issued);
+    u32 later = port->issued & ~0u << port->next;
+    unsigned slot = bit_lowest(later ? later : port->issued);
+    port->next = (slot + 1) % AHCI_SLOTS;
+    return slot;
 }
 
 static void port_begin(struct ahci *ahci, struct ahci_port *port)

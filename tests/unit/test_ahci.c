@@ -299,6 +299,79 @@ TEST(without_bus_mastering_commands_wait)
     CHECK_EQ(rd(PORT(0) + PORT_CI), 0);
 }
 
+TEST(slots_are_served_in_turn_from_the_first_on)
+{
+    u8 fis[20];
+    start();
+    for (unsigned slot = 0; slot < 3; slot++) { // all to one place: the last one stays
+        const struct piece piece = {DATA, 512};
+        ata_fis(fis, 0x25, slot, 1);
+        prepare(0, slot, fis, NULL, &piece, 1);
+    }
+    issue(0, 7);
+    CHECK_EQ(memcmp(memory + DATA, disk_file + 2 * 512, 512), 0);
+    issue(0, 3);
+    CHECK_EQ(memcmp(memory + DATA, disk_file + 512, 512), 0);
+    issue(0, 5); // 2 comes before 0 now
+    CHECK_EQ(memcmp(memory + DATA, disk_file, 512), 0);
+    recover(0);
+    issue(0, 3);
+    CHECK_EQ(memcmp(memory + DATA, disk_file + 512, 512), 0);
+}
+
+TEST(parts_of_registers_can_be_written)
+{
+    struct io_device *d = &ahci.registers;
+    start();
+    wr(PORT(0) + PORT_IE, 0);
+    d->ops->write(d, PORT(0) + PORT_IE + 3, 1, 0x40);
+    d->ops->write(d, PORT(0) + PORT_IE, 2, 0x0003);
+    CHECK_EQ(rd(PORT(0) + PORT_IE), 0x40000003);
+    d->ops->write(d, PORT(0) + PORT_CMD + 3, 1, 1); // ATAPI; the port goes on
+    CHECK_EQ(rd(PORT(0) + PORT_CMD) & (PORT_CMD_ATAPI | PORT_CMD_START),
+             PORT_CMD_ATAPI | PORT_CMD_START);
+    command(0x20, 0, 1, 512);
+    command(0x25, 0, 1, 512);
+    CHECK_EQ(rd(PORT(0) + PORT_IS), PORT_IS_PIO_SETUP | PORT_IS_REGISTER);
+    d->ops->write(d, PORT(0) + PORT_IS, 1, PORT_IS_PIO_SETUP);
+    CHECK_EQ(rd(PORT(0) + PORT_IS), PORT_IS_REGISTER);
+    d->ops->write(d, PORT(0) + PORT_CLB, 8, 1ull << 32 | 0x5000);
+    CHECK_EQ(rd(PORT(0) + PORT_CLB), 0x5000);
+    CHECK_EQ(rd(PORT(0) + PORT_CLBU), 1);
+    d->ops->write(d, PORT(0) + PORT_CLB + 2, 4, ~0u); // across two
+    CHECK_EQ(rd(PORT(0) + PORT_CLB), 0x5000);
+}
+
+TEST(the_link_is_no_faster_than_its_limit)
+{
+    start();
+    wr(PORT(0) + PORT_CMD, PORT_CMD_FIS_ENABLE);
+    wr(PORT(0) + PORT_SCTL, 0x11);
+    wr(PORT(0) + PORT_SCTL, 0x10);
+    CHECK_EQ(rd(PORT(0) + PORT_SSTS), 0x113);
+    wr(PORT(0) + PORT_SCTL, 0x30);
+    CHECK_EQ(rd(PORT(0) + PORT_SSTS), 0x113); // until the next time it comes up
+    wr(PORT(0) + PORT_SCTL, 0x31);
+    wr(PORT(0) + PORT_SCTL, 0x30);
+    CHECK_EQ(rd(PORT(0) + PORT_SSTS), 0x123);
+}
+
+TEST(an_error_of_a_stopped_port_is_gone_when_it_starts)
+{
+    start();
+    wr(PORT(0) + PORT_CMD, 0);
+    wr(PORT(0) + PORT_FBU, 1);
+    wr(PORT(0) + PORT_SCTL, 1);
+    wr(PORT(0) + PORT_SCTL, 0);
+    wr(PORT(0) + PORT_CMD, PORT_CMD_FIS_ENABLE); // the signature goes nowhere
+    CHECK(rd(PORT(0) + PORT_IS) & PORT_IS_HOST_BUS);
+    wr(PORT(0) + PORT_CMD, 0);
+    wr(PORT(0) + PORT_FBU, 0);
+    start_port(0);
+    command(0x25, 0, 1, 512);
+    CHECK_EQ(rd(PORT(0) + PORT_CI), 0);
+}
+
 TEST(each_event_is_a_message)
 {
     start();
