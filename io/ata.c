@@ -15,6 +15,8 @@
 #define LOG_DIRECTORY     0x00u
 #define LOG_QUEUED_ERRORS 0x10u
 #define LOG_VERSION       0x0001u
+#define LOG_PAGE_LOW      8 // where in the address a page's number is
+#define LOG_PAGE_HIGH     32
 
 // SET FEATURES.
 #define WRITE_CACHE_ON  0x02u
@@ -199,6 +201,12 @@ static void verify(struct ata_drive *drive, unsigned flags)
         ata_fail(drive, ATA_ERROR_NOT_FOUND);
 }
 
+static void seek(struct ata_drive *drive, unsigned flags)
+{
+    drive->registers.count = 1; // it has none
+    verify(drive, flags);
+}
+
 // The log's directory, and what is known of a queued command that failed (ACS "NCQ Command Error
 // log").
 static void log_directory(u8 *log)
@@ -225,13 +233,15 @@ static void log_queued_errors(const struct ata_drive *drive, u8 *log)
 
 static void read_log(struct ata_drive *drive, unsigned flags)
 {
-    unsigned page = (u8)drive->registers.lba;
-    if ((page != LOG_DIRECTORY && page != LOG_QUEUED_ERRORS) || drive->registers.count != 1) {
+    const struct ata_registers *r = &drive->registers;
+    unsigned log = (u8)r->lba;
+    u64 page = bits_get(r->lba, LOG_PAGE_LOW, 8) | bits_get(r->lba, LOG_PAGE_HIGH, 8);
+    if ((log != LOG_DIRECTORY && log != LOG_QUEUED_ERRORS) || page || r->count != 1) {
         ata_fail(drive, ATA_ERROR_ABORT);
         return;
     }
     memset(drive->buffer, 0, sizeof(drive->buffer));
-    if (page == LOG_DIRECTORY)
+    if (log == LOG_DIRECTORY)
         log_directory(drive->buffer);
     else
         log_queued_errors(drive, drive->buffer);
@@ -252,6 +262,29 @@ static void nothing(struct ata_drive *drive UNUSED, unsigned flags UNUSED)
 {
 }
 
+// As IDENTIFY's words 63, 64 and 88 offer them. DMA keeps its mode when one of PIO is set.
+static const struct {
+    u8 first, last;
+    bool dma;
+} transfer_modes[] = {
+    {0x00, 0x01, false}, // PIO, the default
+    {0x08, 0x0c, false}, // PIO 0 to 4
+    {0x20, 0x22, true},  // multiword DMA 0 to 2
+    {0x40, 0x45, true},  // Ultra DMA 0 to 5
+};
+
+static void set_transfer_mode(struct ata_drive *drive)
+{
+    u8 mode = (u8)drive->registers.count;
+    for (unsigned i = 0; i < ARRAY_SIZE(transfer_modes); i++) {
+        if (mode < transfer_modes[i].first || mode > transfer_modes[i].last)
+            continue;
+        drive->transfer_mode = transfer_modes[i].dma ? mode : drive->transfer_mode;
+        return;
+    }
+    ata_fail(drive, ATA_ERROR_ABORT);
+}
+
 static void set_features(struct ata_drive *drive, unsigned flags UNUSED)
 {
     unsigned feature = (u8)drive->registers.features;
@@ -260,7 +293,7 @@ static void set_features(struct ata_drive *drive, unsigned flags UNUSED)
     else if (feature == LOOK_AHEAD_ON || feature == LOOK_AHEAD_OFF)
         drive->look_ahead = feature == LOOK_AHEAD_ON;
     else if (feature == TRANSFER_MODE)
-        drive->transfer_mode = (u8)drive->registers.count;
+        set_transfer_mode(drive);
     else
         ata_fail(drive, ATA_ERROR_ABORT);
 }
@@ -311,7 +344,7 @@ static const struct command_row command_rows[] = {
     {READ_LOG_DMA_EXT, DISK, read_log},
     {READ_FPDMA_QUEUED, DISK | WIDE | QUEUED, transfer},
     {WRITE_FPDMA_QUEUED, DISK | WIDE | QUEUED | TO_DRIVE, transfer},
-    {SEEK, DISK, verify},
+    {SEEK, DISK, seek},
     {EXECUTE_DIAGNOSTIC, BOTH, diagnostic},
     {INITIALIZE_PARAMETERS, DISK, nothing},
     {IDENTIFY_PACKET, CD, identify},

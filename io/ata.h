@@ -52,7 +52,7 @@ struct ata_drive {
     u64 at, left;
     u8 buffer[ATA_SECTOR];
     u8 multiple;      // sectors a block of READ MULTIPLE
-    u8 transfer_mode; // as SET FEATURES gave it
+    u8 transfer_mode; // of DMA, as SET FEATURES gave it
     bool write_cache, look_ahead;
     u8 failed_tag; // what the log of queued errors shows
     struct ata_registers failed;

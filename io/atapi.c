@@ -22,7 +22,20 @@
 #define EVENT_POLLED      0x01u
 #define EVENT_MEDIA       0x10u
 #define EVENT_CLASS_MEDIA 4
+#define EVENT_NONE        0x80u // of the classes that were asked for
 #define MEDIA_PRESENT     0x02u
+#define TRAY_LOCK         0x21u // a tray, which can be locked and does not open
+#define MODE_PAGE_MASK    0x3fu // MODE SENSE: the page, and which of its values
+#define VALUES_SHIFT      6
+#define VALUES_CHANGEABLE 1
+#define VALUES_SAVED      3
+#define PAGE_HEAD         2u
+#define SECTOR_TYPE_SHIFT 2 // READ CD
+#define SECTOR_TYPE_MASK  0x7u
+#define SECTOR_ANY        0
+#define SECTOR_MODE_1     2
+#define MAIN_CHANNEL_USER 0x10u // the 2048 bytes alone
+#define SUB_CHANNEL_MASK  0x07u
 
 enum sense_key { NO_SENSE, ILLEGAL_REQUEST = 5, UNIT_ATTENTION = 6 };
 
@@ -43,12 +56,15 @@ enum packet_code {
     READ_12 = 0xa8,
     SET_CD_SPEED = 0xbb,
     MECHANISM_STATUS = 0xbd,
+    READ_CD = 0xbe,
 };
 
 static const struct atapi_sense no_sense = {NO_SENSE, 0, 0};
 static const struct atapi_sense bad_command = {ILLEGAL_REQUEST, 0x20, 0};
 static const struct atapi_sense bad_address = {ILLEGAL_REQUEST, 0x21, 0};
 static const struct atapi_sense bad_field = {ILLEGAL_REQUEST, 0x24, 0};
+static const struct atapi_sense not_saved = {ILLEGAL_REQUEST, 0x39, 0};
+static const struct atapi_sense bad_mode = {ILLEGAL_REQUEST, 0x64, 0};
 static const struct atapi_sense was_reset = {UNIT_ATTENTION, 0x29, 0};
 
 struct packet_row {
@@ -165,6 +181,29 @@ static void read_12(struct ata_drive *drive, const u8 *packet)
     read_blocks(drive, get32(packet + 2), get32(packet + 6));
 }
 
+// Sectors of data have their user data only; who asks for no channel has the address checked.
+static void read_cd(struct ata_drive *drive, const u8 *packet)
+{
+    unsigned type = packet[1] >> SECTOR_TYPE_SHIFT & SECTOR_TYPE_MASK;
+    if (type != SECTOR_ANY && type != SECTOR_MODE_1) {
+        check_condition(drive, &bad_mode);
+        return;
+    }
+    if ((packet[9] && packet[9] != MAIN_CHANNEL_USER) || packet[10] & SUB_CHANNEL_MASK) {
+        check_condition(drive, &bad_field);
+        return;
+    }
+    read_blocks(drive, get32(packet + 2), get32(packet + 5) & 0xffffff);
+    if (!packet[9])
+        drive->left = 0;
+}
+
+static void seek_10(struct ata_drive *drive, const u8 *packet)
+{
+    if (get32(packet + 2) >= blocks(drive))
+        check_condition(drive, &bad_address);
+}
+
 static void put_address(u8 *p, u32 lba, bool msf)
 {
     if (!msf) {
@@ -214,13 +253,13 @@ static void read_toc(struct ata_drive *drive, const u8 *packet)
 static void get_configuration(struct ata_drive *drive, const u8 *packet)
 {
     static const u8 features[] = {
-        0x00, 0x00, 0x03, 4, 0x00, DISC_CD_ROM, 0x01,       0, // profile list
-        0x00, 0x01, 0x0b, 8, 0,    0,           0,          0x02,
-        0,    0,    0,    0,                                   // core: ATAPI
-        0x00, 0x03, 0x03, 4, 0x08, 0,           0,          0, // removable: a tray
-        0x00, 0x10, 0x03, 8, 0,    0,           BLOCK >> 8, BLOCK & 0xff,
-        0,    1,    0,    0,                                   // random reading
-        0x00, 0x1e, 0x0b, 4, 0,    0,           0,          0, // CD read
+        0x00, 0x00, 0x03, 4, 0x00,      DISC_CD_ROM, 0x01,       0, // profile list
+        0x00, 0x01, 0x0b, 8, 0,         0,           0,          0x02,
+        0,    0,    0,    0,                                        // core: ATAPI
+        0x00, 0x03, 0x03, 4, TRAY_LOCK, 0,           0,          0, // removable
+        0x00, 0x10, 0x03, 8, 0,         0,           BLOCK >> 8, BLOCK & 0xff,
+        0,    1,    0,    0,                                        // random reading
+        0x00, 0x1e, 0x0b, 4, 0,         0,           0,          0, // CD read
     };
     enum { HEAD = 8, ALL = 0, ONE = 2 };
     unsigned wanted = get16(packet + 2), kind = packet[1] & 3, length = HEAD;
@@ -244,6 +283,7 @@ static void get_event(struct ata_drive *drive, const u8 *packet)
         return;
     }
     unsigned length = 4;
+    b[2] = EVENT_NONE;
     b[3] = EVENT_MEDIA; // supported
     if (packet[4] & EVENT_MEDIA) {
         b[2] = EVENT_CLASS_MEDIA;
@@ -254,23 +294,31 @@ static void get_event(struct ata_drive *drive, const u8 *packet)
     reply(drive, length, get16(packet + 7));
 }
 
+// The beginnings of the pages, zeros follow.
+static const struct mode_page {
+    u8 code, length, values[8];
+} mode_pages[] = {
+    {0x01, 6, {0, 5}}, // read error recovery
+    // Capabilities and mechanical status: CD-R and CD-RW are read, several sessions; 24-fold speed.
+    {0x2a, 18, {0x03, 0, 0x40, 0, TRAY_LOCK, 0, 0x10, 0x8a}},
+};
+
+// No value can be changed, so their masks are zeros.
 static void mode_sense(struct ata_drive *drive, const u8 *packet)
 {
-    // Read/write error recovery; capabilities and mechanical status: a tray, 24-fold speed.
-    static const u8 recovery[] = {0x01, 6, 0, 5};
-    static const u8 capabilities[] = {0x2a, 18, 0x3b, 0, 0x71, 0x60, 0x29, 0, 0x10, 0x8a};
-    enum { HEAD = 8, PAGE_RECOVERY = 0x01, PAGE_CAPABILITIES = 0x2a, PAGE_ALL = 0x3f };
-    unsigned page = packet[2] & PAGE_ALL, length = HEAD;
-    if (page == PAGE_RECOVERY || page == PAGE_ALL) {
-        memcpy(drive->buffer + length, recovery, sizeof(recovery));
-        length += 2u + recovery[1];
+    enum { HEAD = 8, PAGE_ALL = MODE_PAGE_MASK };
+    unsigned wanted = packet[2] & MODE_PAGE_MASK, values = packet[2] >> VALUES_SHIFT, length = HEAD;
+    for (unsigned i = 0; i < ARRAY_SIZE(mode_pages); i++) {
+        const struct mode_page *page = &mode_pages[i];
+        if (wanted != page->code && wanted != PAGE_ALL)
+            continue;
+        memcpy(drive->buffer + length, page,
+               values == VALUES_CHANGEABLE ? PAGE_HEAD
+                                           : MIN(sizeof(*page), PAGE_HEAD + page->length));
+        length += PAGE_HEAD + page->length;
     }
-    if (page == PAGE_CAPABILITIES || page == PAGE_ALL) {
-        memcpy(drive->buffer + length, capabilities, sizeof(capabilities));
-        length += 2u + capabilities[1];
-    }
-    if (length == HEAD) {
-        check_condition(drive, &bad_field);
+    if (length == HEAD || values == VALUES_SAVED) {
+        check_condition(drive, length == HEAD ? &bad_field : &not_saved);
         return;
     }
     put16(drive->buffer, length - 2);
@@ -301,7 +349,7 @@ static const struct packet_row packet_rows[] = {
     {PREVENT_REMOVAL, false, no_action},
     {READ_CAPACITY, false, read_capacity},
     {READ_10, false, read_10},
-    {SEEK_10, false, no_action},
+    {SEEK_10, false, seek_10},
     {READ_TOC, false, read_toc},
     {GET_CONFIGURATION, true, get_configuration},
     {GET_EVENT_STATUS, true, get_event},
@@ -310,6 +358,7 @@ static const struct packet_row packet_rows[] = {
     {READ_12, false, read_12},
     {SET_CD_SPEED, false, no_action},
     {MECHANISM_STATUS, false, mechanism_status},
+    {READ_CD, false, read_cd},
 };
 
 static const struct packet_row *packet_find(u8 code)

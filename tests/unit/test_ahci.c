@@ -226,7 +226,7 @@ TEST(features_show_in_identify)
 {
     u8 fis[20];
     start();
-    ata_fis(fis, 0xef, 0, 0x46);
+    ata_fis(fis, 0xef, 0, 0x44);
     fis[3] = TRANSFER_MODE;
     prepare(0, 0, fis, NULL, NULL, 0);
     issue(0, 1);
@@ -234,8 +234,67 @@ TEST(features_show_in_identify)
     prepare(0, 0, fis, NULL, NULL, 0);
     issue(0, 1);
     command(0xec, 0, 0, 512);
-    CHECK_EQ(memory[DATA + 177], 0x40); // word 88
+    CHECK_EQ(memory[DATA + 177], 0x10); // word 88
     CHECK_EQ(memory[DATA + 170] & 0x20, 0);
+}
+
+static u32 set_mode(u8 mode)
+{
+    u8 fis[20];
+    ata_fis(fis, 0xef, 0, mode);
+    fis[3] = TRANSFER_MODE;
+    prepare(0, 0, fis, NULL, NULL, 0);
+    issue(0, 1);
+    u32 result = rd(PORT(0) + PORT_TFD);
+    recover(0);
+    return result;
+}
+
+TEST(a_transfer_mode_is_one_of_those_offered)
+{
+    start();
+    CHECK_EQ(set_mode(0x46), ATA_ERROR_ABORT << 8 | 0x51);
+    CHECK_EQ(set_mode(0x23), ATA_ERROR_ABORT << 8 | 0x51);
+    CHECK_EQ(set_mode(0x0c), 0x50);
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 177], 0x20); // still Ultra DMA 5
+    CHECK_EQ(set_mode(0x21), 0x50);
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 127], 0x02);
+    CHECK_EQ(memory[DATA + 177], 0);
+}
+
+TEST(a_small_disk_has_few_cylinders)
+{
+    start();
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 2] | memory[DATA + 3] << 8, 1);
+    disk_content.size = 100ull * 16 * 63 * 512;
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 2] | memory[DATA + 3] << 8, 100);
+    disk_content.size = 64 * GIB;
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 2] | memory[DATA + 3] << 8, 16383);
+    CHECK(memory[DATA + 164] & 8); // power management
+    disk_content.size = sizeof(disk_file);
+}
+
+TEST(a_seek_has_no_count)
+{
+    start();
+    command(0x70, SECTORS - 1, 0, 0);
+    CHECK_EQ(rd(PORT(0) + PORT_TFD), 0x50);
+    command(0x70, SECTORS, 0, 0);
+    CHECK_EQ(rd(PORT(0) + PORT_TFD), ATA_ERROR_NOT_FOUND << 8 | 0x51);
+}
+
+TEST(a_log_has_one_page)
+{
+    start();
+    command(0x2f, 0, 1, 512);
+    CHECK_EQ(memory[DATA + 0x20], 1);
+    command(0x2f, 0x100, 1, 512);
+    CHECK_EQ(rd(PORT(0) + PORT_TFD), ATA_ERROR_ABORT << 8 | 0x51);
 }
 
 TEST(a_link_reset_brings_the_signature_again)

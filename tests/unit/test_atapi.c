@@ -61,6 +61,70 @@ TEST(the_disc_has_a_size_and_a_track)
     CHECK_EQ(memcmp(memory + DATA + 8, "PLINTH  CD-ROM          1.0 ", 28), 0);
 }
 
+TEST(read_cd_gives_user_data)
+{
+    start_disc();
+    packet_with((const u8[12]){0xbe, 0, 0, 0, 0, 5, 0, 0, 2, 0x10}, 4096);
+    CHECK_EQ(memcmp(memory + DATA, disc_file + 5 * 2048, 4096), 0);
+    packet_with((const u8[12]){0xbe, 0x08, 0, 0, 0, 7, 0, 0, 1, 0x10}, 2048);
+    CHECK_EQ(memcmp(memory + DATA, disc_file + 7 * 2048, 2048), 0);
+    packet_with((const u8[12]){0xbe, 0, 0, 0, 0, 5, 0, 0, 1, 0}, 2048);
+    CHECK_EQ(rd(PORT(1) + PORT_TFD), 0x50);
+    CHECK_EQ(moved(1), 0);
+    packet_with((const u8[12]){0xbe, 0, 0, 0, 0, 63, 0, 0, 2, 0x10}, 4096);
+    check_sense(5, 0x21);
+    packet_with((const u8[12]){0xbe, 0, 0, 0, 0, 5, 0, 0, 1, 0xf8}, 2352); // raw
+    check_sense(5, 0x24);
+    packet_with((const u8[12]){0xbe, 0x04, 0, 0, 0, 5, 0, 0, 1, 0x10}, 2352); // audio
+    check_sense(5, 0x64);
+}
+
+TEST(mode_pages_tell_what_the_drive_can)
+{
+    start_disc();
+    packet_with((const u8[12]){0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 64}, 64);
+    CHECK_EQ(moved(1), 28);
+    CHECK_EQ(memcmp(memory + DATA, "\0\32\0\0\0\0\0\0\52\22\3\0\100\0\41\0\20\212", 18), 0);
+    packet_with((const u8[12]){0x5a, 0, 0x6a, 0, 0, 0, 0, 0, 64}, 64); // what can be changed
+    CHECK_EQ(memcmp(memory + DATA + 8, "\52\22\0\0\0\0\0\0\0\0", 10), 0);
+    packet_with((const u8[12]){0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 64}, 64);
+    CHECK_EQ(moved(1), 8 + 8 + 20);
+    CHECK_EQ(memory[DATA + 16], 0x2a);
+    packet_with((const u8[12]){0x5a, 0, 0xea, 0, 0, 0, 0, 0, 64}, 64); // what was saved
+    check_sense(5, 0x39);
+    packet_with((const u8[12]){0x5a, 0, 0x0e, 0, 0, 0, 0, 0, 64}, 64); // of audio
+    check_sense(5, 0x24);
+}
+
+TEST(the_tray_is_shut)
+{
+    start_disc();
+    packet_with((const u8[12]){0x46, 2, 0, 3, 0, 0, 0, 0, 64}, 64);
+    CHECK_EQ(moved(1), 16);
+    CHECK_EQ(memory[DATA + 12], 0x21);
+    packet_with((const u8[12]){0x1b, 0, 0, 0, 2}, 0);
+    check_sense(5, 0x24);
+}
+
+TEST(events_are_told_if_there_are_any)
+{
+    start_disc();
+    packet_with((const u8[12]){0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8}, 8);
+    CHECK_EQ(memcmp(memory + DATA, "\0\6\4\20\0\2\0\0", 8), 0);
+    packet_with((const u8[12]){0x4a, 1, 0, 0, 0x40, 0, 0, 0, 8}, 8);
+    CHECK_EQ(moved(1), 4);
+    CHECK_EQ(memcmp(memory + DATA, "\0\2\200\20", 4), 0);
+}
+
+TEST(a_seek_stays_on_the_disc)
+{
+    start_disc();
+    packet_with((const u8[12]){0x2b, 0, 0, 0, 0, 63}, 0);
+    CHECK_EQ(rd(PORT(1) + PORT_TFD), 0x50);
+    packet_with((const u8[12]){0x2b, 0, 0, 0, 0, 64}, 0);
+    check_sense(5, 0x21);
+}
+
 TEST(an_unknown_packet_is_illegal)
 {
     start_disc();
