@@ -10,6 +10,7 @@
 #define LBA28_COUNT_ALL   256u // a count of 0
 #define LBA48_COUNT_ALL   65536u
 #define POWER_ACTIVE      0xffu // CHECK POWER MODE: active or idle
+#define POWER_STANDBY     0x00u
 #define SIGNATURE_PACKET  0xeb1401u
 #define SIGNATURE_DISK    0x000001u
 #define LOG_DIRECTORY     0x00u
@@ -178,6 +179,7 @@ static bool extent(struct ata_drive *drive, unsigned flags, u64 *at, u64 *length
 
 static void transfer(struct ata_drive *drive, unsigned flags)
 {
+    drive->standby = false;
     drive->protocol = flags & QUEUED ? ATA_QUEUED : flags & PIO ? ATA_PIO : ATA_DMA;
     if (!extent(drive, flags, &drive->at, &drive->left)) {
         ata_fail(drive, ATA_ERROR_NOT_FOUND);
@@ -197,6 +199,7 @@ static void multiple(struct ata_drive *drive, unsigned flags)
 static void verify(struct ata_drive *drive, unsigned flags)
 {
     u64 at, length;
+    drive->standby = false;
     if (!extent(drive, flags, &at, &length))
         ata_fail(drive, ATA_ERROR_NOT_FOUND);
 }
@@ -309,7 +312,17 @@ static void set_multiple(struct ata_drive *drive, unsigned flags UNUSED)
 
 static void check_power(struct ata_drive *drive, unsigned flags UNUSED)
 {
-    drive->registers.count = POWER_ACTIVE;
+    drive->registers.count = drive->standby ? POWER_STANDBY : POWER_ACTIVE;
+}
+
+static void standby(struct ata_drive *drive, unsigned flags UNUSED)
+{
+    drive->standby = true;
+}
+
+static void idle(struct ata_drive *drive, unsigned flags UNUSED)
+{
+    drive->standby = false;
 }
 
 static void diagnostic(struct ata_drive *drive, unsigned flags UNUSED)
@@ -356,12 +369,12 @@ static const struct command_row command_rows[] = {
     {WRITE_DMA, DISK | TO_DRIVE, transfer},
     {WRITE_DMA_ONCE, DISK | TO_DRIVE, transfer},
     {WRITE_MULTIPLE_FUA_EXT, DISK | PIO | WIDE | TO_DRIVE, multiple},
-    {STANDBY_IMMEDIATE, BOTH, nothing},
-    {IDLE_IMMEDIATE, BOTH, nothing},
-    {STANDBY, BOTH, nothing},
-    {IDLE, BOTH, nothing},
+    {STANDBY_IMMEDIATE, BOTH, standby},
+    {IDLE_IMMEDIATE, BOTH, idle},
+    {STANDBY, BOTH, standby},
+    {IDLE, BOTH, idle},
     {CHECK_POWER_MODE, BOTH, check_power},
-    {SLEEP, BOTH, nothing},
+    {SLEEP, BOTH, standby},
     {FLUSH_CACHE, BOTH, nothing},
     {FLUSH_CACHE_EXT, DISK, nothing},
     {IDENTIFY, DISK, identify},
@@ -415,6 +428,7 @@ void ata_power_on(struct ata_drive *drive)
     drive->multiple = ATA_MULTIPLE_MAX;
     drive->transfer_mode = ATA_TRANSFER_DEFAULT;
     drive->write_cache = drive->look_ahead = true;
+    drive->standby = false;
     ata_reset(drive);
 }
 

@@ -53,7 +53,7 @@ struct ata_drive {
     u8 buffer[ATA_SECTOR];
     u8 multiple;      // sectors a block of READ MULTIPLE
     u8 transfer_mode; // of DMA, as SET FEATURES gave it
-    bool write_cache, look_ahead;
+    bool write_cache, look_ahead, standby;
     u8 failed_tag; // what the log of queued errors shows
     struct ata_registers failed;
     struct atapi_sense sense; // of a CD-ROM drive: what the last packet came to,

@@ -167,6 +167,7 @@ static void read_blocks(struct ata_drive *drive, u32 lba, u32 count)
         check_condition(drive, &bad_address);
         return;
     }
+    drive->standby = false;
     drive->at = (u64)lba * BLOCK;
     drive->left = (u64)count * BLOCK;
 }

@@ -288,6 +288,19 @@ TEST(a_seek_has_no_count)
     CHECK_EQ(rd(PORT(0) + PORT_TFD), ATA_ERROR_NOT_FOUND << 8 | 0x51);
 }
 
+TEST(a_drive_in_standby_says_so_until_it_is_read)
+{
+    start();
+    command(0xe5, 0, 0, 0);
+    CHECK_EQ(received(0, 0x4c), 0xff);
+    command(0xe0, 0, 0, 0);
+    command(0xe5, 0, 0, 0);
+    CHECK_EQ(received(0, 0x4c), 0);
+    command(0x25, 0, 1, 512);
+    command(0xe5, 0, 0, 0);
+    CHECK_EQ(received(0, 0x4c), 0xff);
+}
+
 TEST(a_log_has_one_page)
 {
     start();
