@@ -187,7 +187,8 @@ static void schedule_all(struct hpet *hpet)
 static u64 timer_config(const struct hpet_timer *t)
 {
     u64 capabilities = TIMER_SIZE_CAP | (ROUTES << TIMER_ROUTES_SHIFT);
-    return t->config | capabilities | (timer_index(t) ? 0 : TIMER_PERIODIC_CAP);
+    return (t->config & ~(u64)TIMER_SET_VALUE) | capabilities |
+           (timer_index(t) ? 0 : TIMER_PERIODIC_CAP);
 }
 
 static u64 timer_read(struct hpet_timer *t, u64 offset)
@@ -231,6 +232,8 @@ static void config_write(struct hpet *hpet, u64 value)
 
 static void timer_config_write(struct hpet_timer *t, u64 value)
 {
+    if (!(ROUTES >> bits_get(value, TIMER_ROUTE_SHIFT, TIMER_ROUTE_WIDTH) & 1))
+        value = (value & ~(u64)TIMER_ROUTE) | (t->config & TIMER_ROUTE); // it stays as it was
     release(t);
     t->config = value & TIMER_WRITABLE;
     if (timer_index(t))

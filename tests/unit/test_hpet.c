@@ -77,6 +77,18 @@ TEST(the_counter_runs_while_it_is_enabled)
     CHECK_EQ(get(REG_COUNTER), (7ull << 32) + 1000 + HPET_HZ / 1000);
 }
 
+TEST(a_route_that_is_not_offered_is_not_taken)
+{
+    start();
+    set(timer_reg(1, TIMER_CONFIG), ROUTE_10);
+    set(timer_reg(1, TIMER_CONFIG), 9 << TIMER_ROUTE_SHIFT | TIMER_ENABLE);
+    CHECK_EQ(get(timer_reg(1, TIMER_CONFIG)) & TIMER_WRITABLE, ROUTE_10 | TIMER_ENABLE);
+    set(timer_reg(1, TIMER_CONFIG), 15 << TIMER_ROUTE_SHIFT);
+    CHECK_EQ(get(timer_reg(1, TIMER_CONFIG)) & TIMER_WRITABLE, 15 << TIMER_ROUTE_SHIFT);
+    set(timer_reg(0, TIMER_CONFIG), TIMER_PERIODIC | TIMER_SET_VALUE); // which reads as 0
+    CHECK_EQ(get(timer_reg(0, TIMER_CONFIG)) & TIMER_WRITABLE, TIMER_PERIODIC);
+}
+
 TEST(one_shot_fires_at_its_match_once)
 {
     start();
