@@ -165,10 +165,14 @@ static void channel_load(struct pit *pit, struct pit_channel *c, u16 value)
         count = channel_modulus(c);
     if (modes[c->mode].periodic && count == 1) // "1 is illegal"
         count = 2;
+    bool waits = modes[c->mode].gate_triggers && c->triggered; // for the next trigger
+    c->next = count;
+    c->loaded = true;
+    if (waits)
+        return;
     c->initial = count;
     c->start = pit_now(pit);
     c->held = 0;
-    c->loaded = true;
     channel_changed(pit, c);
 }
 
@@ -276,7 +280,8 @@ static void channel_set_gate(struct pit *pit, struct pit_channel *c, bool gate)
     if (!gate) {
         c->held = elapsed;
     } else if (modes[c->mode].gate_triggers) {
-        c->triggered = true;
+        c->triggered = c->loaded;
+        c->initial = c->loaded ? c->next : c->initial;
         c->start = now;
     } else {
         c->start = modes[c->mode].periodic ? now : now - MIN(c->held, now);

@@ -11,7 +11,8 @@
 #define PIT_CHANNELS 3
 
 struct pit_channel {
-    u32 initial; // count that was loaded; 0 written stands for the modulus
+    u32 initial; // count in use; 0 written stands for the modulus
+    u32 next;    // the one that a trigger brings into use
     u64 start;   // PIT time when it was loaded or triggered
     u64 held;    // ticks that had gone by when the gate went down
     u8 mode, access;

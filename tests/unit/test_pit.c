@@ -208,6 +208,38 @@ TEST(gate_triggers_a_one_shot)
     CHECK(!out2());
 }
 
+TEST(a_new_count_of_a_one_shot_waits_for_the_next_trigger)
+{
+    start();
+    program(2, 1, 100);
+    chip_out(&pit.control, 0, 1);
+    chip_pass(ticks(50));
+    chip_out(&pit.ports, 2, 200);
+    chip_out(&pit.ports, 2, 0);
+    CHECK_EQ(count_of(2), 50);
+    chip_pass(ticks(51));
+    CHECK(out2());
+    chip_out(&pit.control, 0, 0);
+    chip_out(&pit.control, 0, 1);
+    chip_pass(ticks(150));
+    CHECK(!out2());
+    chip_pass(ticks(51));
+    CHECK(out2());
+}
+
+TEST(a_trigger_before_the_count_is_none)
+{
+    start();
+    chip_out(&pit.ports, 3, 2 << 6 | 3 << 4 | 1 << 1);
+    chip_out(&pit.control, 0, 1);
+    chip_out(&pit.ports, 2, 100);
+    chip_out(&pit.ports, 2, 0);
+    CHECK(out2());
+    chip_out(&pit.control, 0, 0);
+    chip_out(&pit.control, 0, 1);
+    CHECK(!out2());
+}
+
 TEST(square_wave_of_an_odd_count)
 {
     start();
