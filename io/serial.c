@@ -136,6 +136,11 @@ static void serial_write_data(struct serial *s, u8 byte)
         serial_receive(s, byte);
     else if (s->output)
         s->output(s->context, &byte, 1);
+    if (s->irq_level && s->lsr_seen) { // who looks at LSR and not at IIR gets an edge all the same
+        s->thre_pending = false;
+        serial_update(s);
+    }
+    s->lsr_seen = false;
     s->thre_pending = true; // it was sent, the transmitter has run empty again
 }
 
@@ -175,6 +180,7 @@ static u8 serial_read_lsr(struct serial *s)
 {
     u8 value = s->lsr | LSR_THRE | LSR_TEMT | (s->fifo_count ? LSR_DATA : 0);
     s->lsr = 0;
+    s->lsr_seen = true;
     return value;
 }
 
@@ -301,7 +307,7 @@ void serial_reset(struct serial *s)
     s->ier = s->fcr = s->lcr = s->mcr = s->lsr = s->scr = 0;
     s->msr = MSR_CONNECTED;
     s->divisor = DIVISOR_DEFAULT;
-    s->thre_pending = false;
+    s->thre_pending = s->lsr_seen = false;
     s->fifo_first = s->fifo_count = 0;
     s->backlog_read = s->backlog_written = 0;
     serial_update(s);

@@ -19,6 +19,7 @@ struct serial {
     u8 lsr; // error bits only
     u16 divisor;
     bool thre_pending; // the transmitter-empty interrupt has not been seen yet
+    bool lsr_seen;     // since the last byte that was sent
     u8 fifo[SERIAL_FIFO];
     unsigned fifo_first, fifo_count;
     u8 backlog[SERIAL_BACKLOG];

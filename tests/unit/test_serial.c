@@ -57,6 +57,20 @@ TEST(empty_transmitter_interrupts)
     CHECK_EQ(get(2), 0x02);
 }
 
+TEST(a_byte_sent_after_a_look_at_lsr_alone_is_an_edge)
+{
+    start();
+    set(1, 0x02);
+    CHECK_EQ(chip_rises[4], 1);
+    CHECK_EQ(get(5), 0x60);
+    set(0, 'x');
+    CHECK_EQ(chip_rises[4], 2);
+    set(0, 'y'); // the rest of a burst
+    CHECK_EQ(chip_rises[4], 2);
+    CHECK(chip_level[4]);
+    CHECK_EQ(get(2), 0x02);
+}
+
 TEST(out2_gates_the_interrupt)
 {
     start();
