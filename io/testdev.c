@@ -70,4 +70,6 @@ void testdev_reset(struct testdev *t)
 {
     t->latch = 0;
     memset(t->memory, 0, sizeof(t->memory));
+    for (t->lines.number = 0; t->lines.number < TESTDEV_LINES; t->lines.number++)
+        irq_line_set(&t->lines, false);
 }

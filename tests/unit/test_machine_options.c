@@ -80,6 +80,8 @@ TEST(testdev_moves_lines)
     out(0x2017, 1);
     CHECK_EQ(lapic_pending(&lapic), VECTOR_APIC + 0x10);
     CHECK(!io_bus_write(&vm.ports, 0x2018, 1, 1));
+    machine_reset(&vm);
+    CHECK_EQ(vm.machine->ioapic.lines, 0);
     finish();
 }
 
