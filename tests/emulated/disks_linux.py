@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Debian's kernel with its AHCI driver reads and writes the disks of its VM, and mounts the CD-ROM."""
+"""Debian's kernel with its AHCI driver on two CPUs reads and writes the disks of its VM, and mounts the CD-ROM."""
 
 import hashlib
 import random
@@ -14,7 +14,7 @@ DISK_MIB = 4
 DISK_SEED = 1
 CD_BLOCK = 2048
 CD_FILE = b"what is on the disc\n" * 5000
-INI = vm("disks", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz", memory="256M",
+INI = vm("disks", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz", memory="256M", cpus=2,
          cmdline="console=ttyS0 quiet", disk=r"\disks\one.img", disk2=r"\disks\two.img", cdrom=r"\disks\cd.iso")
 
 
@@ -70,6 +70,20 @@ def check_writing(run):
     wanted = md5(one[:1 << 20] + two[:2 << 20] + one[3 << 20:])
     text = run.guest_command("md5sum /dev/sda", timeout=LINUX_SECONDS)
     run.check("what was written reads back, and its surroundings as before", wanted in text, text)
+    return wanted
+
+
+def check_load(run, content):
+    """Four writers at once, on two CPUs, each with a part of the disk, while the CD-ROM is read."""
+    run.guest_command("echo 3 > /proc/sys/vm/drop_caches")
+    text = run.guest_command(
+        "for i in 0 1 2 3; do dd if=/dev/sda of=/dev/sdb bs=16k skip=$((i*64)) seek=$((i*64)) count=64 conv=fsync,notrunc "
+        "2>&1 & done; cat /mnt/hello.txt | md5sum; wait; echo CPUs $(grep -c ^processor /proc/cpuinfo)", timeout=LINUX_SECONDS)
+    run.check("the disc reads well under load", md5(CD_FILE) in text, text)
+    run.check("with two CPUs", "CPUs 2" in text, text)
+    run.guest_command("echo 3 > /proc/sys/vm/drop_caches")
+    text = run.guest_command("md5sum /dev/sda /dev/sdb", timeout=LINUX_SECONDS)
+    run.check("what was written side by side reads back", text.count(content) == 2, text)
 
 
 def insert_modules(run):
@@ -96,6 +110,6 @@ def disks_linux(run):
     run.start_linux("disks", LINUX_SECONDS)
     insert_modules(run)
     check_reading(run)
-    check_writing(run)
+    check_load(run, check_writing(run))
     check_log(run)
     run.power_off_linux(LINUX_SECONDS)
