@@ -4,6 +4,7 @@
 #pragma once
 
 #include "tests/unit/test.h"
+#include "vmm/lib/format.c"
 #include "vmm/machine.c"
 #include "vmm/storage.c"
 #include "vmm/test_devices.c"
@@ -82,15 +83,6 @@ void *guest_memory_hva(struct guest_memory *gm UNUSED, gpa_t gpa, u64 *length)
     u64 rest = PAGE_SIZE - gpa % PAGE_SIZE;
     *length = MIN(*length, rest);
     return guest_bytes + gpa % PAGE_SIZE;
-}
-
-int format_text(char *buffer, size_t size, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(buffer, size, format, arguments);
-    va_end(arguments);
-    return length;
 }
 
 static u32 exit_code;

@@ -42,20 +42,12 @@ static void interrupts_wait(void)
 
 #include "vmm/run_queue.c"
 #include "vmm/thread.c"
+#include "vmm/lib/format.c"
 #include <string.h>
 
 struct percpu percpus[CPU_MAX];
 u32 cpu_count = 2;
 u64 tsc_hz = 1000000; // a tick is a microsecond
-
-int format_text(char *to, size_t size, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(to, size, format, arguments);
-    va_end(arguments);
-    return length;
-}
 
 static unsigned allocated;
 

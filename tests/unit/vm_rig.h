@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tests/unit/test.h"
+#include "vmm/lib/format.c"
 #include "vmm/vm.c"
 #include "vmm/vm_fit.c"
 #include "vmm/vm_pause.c"
@@ -377,20 +378,6 @@ void log_line(enum log_level level, const char *format, ...)
 {
     CHECK(level <= LOG_DEBUG && format[0]);
     lines++;
-}
-
-int format_text_v(char *to, size_t size, const char *format, va_list arguments)
-{
-    return vsnprintf(to, size, format, arguments);
-}
-
-int format_text(char *to, size_t size, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(to, size, format, arguments);
-    va_end(arguments);
-    return length;
 }
 
 bool string_copy(char *to, size_t size, const char *from)
