@@ -56,9 +56,12 @@
 #define ADDRESS_BITS_MASK   0xffu
 #define LINEAR_BITS_SHIFT   8
 #define LINEAR_BITS         48
-#define PHYSICAL_BITS_MAX   48 // what a stage-2 table of four levels translates
 #define PHYSICAL_BITS_OLD   36 // of a CPU without the leaf
 #define PHYSICAL_BITS_TOP   52
+// What a stage-2 table of four levels translates: as AMD has it, bits 23:16 say so where it is
+// less.
+#define GUEST_BITS_SHIFT    16
+#define GUEST_BITS_MAX      48
 
 #define MHZ     1000000
 #define KHZ     1000
@@ -319,10 +322,18 @@ static void hypervisor_fill(struct cpuid_table *t)
         (struct cpuid){(u32)(tsc_hz / KHZ), (u32)(LAPIC_TIMER_HZ / KHZ), 0, 0};
 }
 
+// The host's: its CPU walks the guest's tables, and takes its own width for what is reserved there.
 static unsigned physical_bits(void)
 {
     unsigned bits = host_leaf(LEAF_EXT_ADDRESS, 0).eax & ADDRESS_BITS_MASK;
-    return bits ? MIN(bits, (unsigned)PHYSICAL_BITS_MAX) : PHYSICAL_BITS_OLD;
+    return bits ? MIN(bits, (unsigned)PHYSICAL_BITS_TOP) : PHYSICAL_BITS_OLD;
+}
+
+static u32 address_sizes(void)
+{
+    unsigned bits = physical_bits();
+    u32 guest = bits > GUEST_BITS_MAX ? GUEST_BITS_MAX << GUEST_BITS_SHIFT : 0;
+    return guest | LINEAR_BITS << LINEAR_BITS_SHIFT | bits;
 }
 
 static void extended_fill(struct cpuid_table *t)
@@ -330,7 +341,7 @@ static void extended_fill(struct cpuid_table *t)
     for (u32 leaf = CPUID_BRAND_FIRST; leaf <= CPUID_BRAND_LAST; leaf++)
         *table_leaf(t, leaf) = host_leaf(leaf, 0);
     *table_leaf(t, LEAF_EXT_CACHE) = host_leaf(LEAF_EXT_CACHE, 0);
-    table_leaf(t, LEAF_EXT_ADDRESS)->eax = physical_bits() | LINEAR_BITS << LINEAR_BITS_SHIFT;
+    table_leaf(t, LEAF_EXT_ADDRESS)->eax = address_sizes();
     t->extended[0].eax = LEAF_EXT_ADDRESS;
 }
 
@@ -347,6 +358,7 @@ int cpuid_create(struct vcpu *vcpu)
     hypervisor_fill(t);
     extended_fill(t);
     vcpu->cpuid = t;
+    vcpu->lapic.physical_bits = (u8)physical_bits();
     vcpu->gpa_reserved = (BIT(PHYSICAL_BITS_TOP) - 1) & ~(BIT(physical_bits()) - 1);
     return OK;
 }

@@ -10,7 +10,8 @@ struct vcpu;
 // Of CPUID, guest's or host's: used to talk about single bits.
 enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 
-// After xstate_create(). ERR_NO_MEMORY. Also sets vcpu->gpa_reserved.
+// After xstate_create(). ERR_NO_MEMORY. Also sets vcpu->gpa_reserved and the width of the
+// local APIC's addresses.
 MUST_CHECK int cpuid_create(struct vcpu *vcpu);
 void cpuid_destroy(struct vcpu *vcpu);
 void cpuid_guest(struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid *out);

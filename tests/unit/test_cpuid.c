@@ -332,9 +332,12 @@ TEST(physical_addresses)
     create();
     CHECK_EQ(show(0x80000008, 0).eax, 46 | 48 << 8);
     CHECK_EQ(vcpu.gpa_reserved, 0x000fc00000000000ull);
+    CHECK_EQ(vcpu.lapic.physical_bits, 46);
     host.physical_bits = 52;
     create();
-    CHECK_EQ(show(0x80000008, 0).eax, 48 | 48 << 8);
+    CHECK_EQ(show(0x80000008, 0).eax, 52 | 48 << 8 | 48 << 16);
+    CHECK_EQ(vcpu.gpa_reserved, 0);
+    CHECK_EQ(vcpu.lapic.physical_bits, 52);
 }
 
 TEST(hypervisor)
