@@ -333,9 +333,8 @@ enum apic_access_type { APIC_ACCESS_READ, APIC_ACCESS_WRITE }; // others: no ins
 #define DEBUGCTL_BTF    BIT(1)
 
 // "Extended-Page-Table Pointer (EPTP)"
-#define EPTP_WRITE_BACK     6ull
-#define EPTP_WALK_4         (3ull << 3)
-#define EPTP_ACCESSED_DIRTY BIT(6)
+#define EPTP_WRITE_BACK 6ull
+#define EPTP_WALK_4     (3ull << 3)
 
 // "MSR-Bitmap Address": four bitmaps in one page
 #define MSR_BITMAP_READ_LOW   0

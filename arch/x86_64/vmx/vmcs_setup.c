@@ -34,13 +34,13 @@ static const struct field_value fixed_controls[] = {
     {VMCS_LINK_POINTER, VMCS_LINK_NONE},
 };
 
+// Without accessed and dirty flags, which nobody reads: with them, the CPU's reads of the guest's
+// page tables count as writes ("Accessed and Dirty Flags for EPT"), and tables in ROM would never
+// do.
 void vmcs_write_eptp(struct vmx_vcpu *v)
 {
-    u64 eptp = v->vcpu->vm->memory.stage2.root | EPTP_WALK_4 | EPTP_WRITE_BACK;
-    if (vmx_capabilities.accessed_dirty)
-        eptp |= EPTP_ACCESSED_DIRTY;
-    v->eptp = eptp;
-    vmwrite(VMCS_EPT_POINTER, eptp);
+    v->eptp = v->vcpu->vm->memory.stage2.root | EPTP_WALK_4 | EPTP_WRITE_BACK;
+    vmwrite(VMCS_EPT_POINTER, v->eptp);
 }
 
 // "PAUSE-Loop Exiting": PAUSEs no farther apart than the gap are one loop, which exits once it
