@@ -243,22 +243,33 @@ static u64 lowest(const struct load_plan *load)
     return base;
 }
 
+static bool in_range(const struct plan *p)
+{
+    const struct load_plan *load = &p->load;
+    u64 end = MIN(layout_below_4g(load->in->memory), (u64)p->range.max_addr + 1);
+    bool fits = lowest(load) >= MAX((u64)p->range.min_addr, LAYOUT_HIGH);
+    for (unsigned i = 0; i < load->count; i++)
+        fits = fits && load->parts[i].gpa <= end && load->parts[i].size <= end - load->parts[i].gpa;
+    return fits;
+}
+
 // Where it was linked for if there is memory; else as low as it may be.
-static void relocate(struct plan *p)
+static int relocate(struct plan *p)
 {
     struct load_plan *load = &p->load;
-    u64 base = lowest(load), memory = layout_below_4g(load->in->memory);
-    bool fits = base >= LAYOUT_HIGH && base >= p->range.min_addr;
-    for (unsigned i = 0; i < load->count; i++) {
-        u64 end = MIN(memory, (u64)p->range.max_addr + 1);
-        fits = fits && load->parts[i].gpa <= end && load->parts[i].size <= end - load->parts[i].gpa;
-    }
-    if (fits)
-        return;
-    u64 moved = ALIGN_UP(MAX((u64)p->range.min_addr, LAYOUT_HIGH), (u64)p->range.align) - base;
+    if (in_range(p))
+        return OK;
+    u64 least = MAX((u64)p->range.min_addr, LAYOUT_HIGH);
+    u64 moved = ALIGN_UP(least, (u64)p->range.align) - lowest(load);
     for (unsigned i = 0; i < load->count; i++)
         load->parts[i].gpa += moved;
     load->entry += moved;
+    if (in_range(p))
+        return OK;
+    return guest_image_refuse(load->in, ERR_RANGE,
+                              "does not fit where it may be, on 0x%x bytes from 0x%x to 0x%x: "
+                              "raise 'memory' if it ends earlier",
+                              p->range.align, p->range.min_addr, p->range.max_addr);
 }
 
 static int plan_make(struct plan *p)
@@ -277,8 +288,8 @@ static int plan_make(struct plan *p)
     if (error != OK)
         return error;
     if (p->relocatable)
-        relocate(p);
-    return load_plan_place(&p->load);
+        error = relocate(p);
+    return error == OK ? load_plan_place(&p->load) : error;
 }
 
 // --- writing it ---

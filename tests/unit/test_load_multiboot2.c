@@ -242,7 +242,9 @@ TEST(each_wrong_header_is_refused)
     image[0] = 0;
     refused(ERR_FORMAT, "without addresses, and not an ELF file", start);
     TAG(10, 0, 64 * MIB, ~0u, MIB, 0);
-    refused(ERR_RANGE, "wants 0x1770 bytes at 0x4000000", start);
+    refused(ERR_RANGE, "on 0x100000 bytes from 0x4000000 to 0xffffffff", start);
+    TAG(10, 0, 8 * MIB, 8 * MIB + 0x1000, MIB, 0); // shorter than the kernel
+    refused(ERR_RANGE, "does not fit where it may be", start);
     TAG(3, 0, 5 * MIB);
     refused(ERR_FORMAT, "the entry 0x500000 is not in what is loaded", start);
 }
