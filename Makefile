@@ -52,7 +52,7 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/vm_fit.c vm
     vmm/alu_multiply.c vmm/emulate_arithmetic.c vmm/emulate_system.c vmm/emulate_far.c \
     vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
     vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
-    vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/storage.c vmm/firmware.c vmm/fw_config.c vmm/acpi_loader.c vmm/test_devices.c vmm/acpi_tables.c
+    vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/storage.c vmm/firmware.c vmm/fw_config.c vmm/acpi_loader.c vmm/test_devices.c vmm/acpi_tables.c vmm/smbios.c
 VMX_SOURCES := $(addprefix arch/x86_64/vmx/, engine.c capabilities.c enable.c vmcs_setup.c vcpu.c apic.c run.c entry.asm \
     decode.c event.c state.c control_registers.c explain.c explain_state.c explain_segments.c)
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
@@ -341,7 +341,7 @@ $(B)/guests/hello.efi: $(B)/guests/hello.so
 	@objcopy $(LOADER_SECTIONS:%=-j '%') --target efi-app-x86_64 --subsystem=10 $< $@
 
 # Under UEFI, GRUB uses the firmware's console: the firmware reads the serial line itself, beside whoever else does.
-GRUB_MODULES := echo lsmmap halt reboot normal
+GRUB_MODULES := echo lsmmap halt reboot normal smbios
 GRUB_EFI := $(B)/packages/grub-efi/usr/lib/grub/x86_64-efi
 $(B)/guests/grubx64.efi:
 	@mkdir -p $(@D)

@@ -13,14 +13,15 @@
 #define FW_CFG_DMA_PORTS 8
 
 // Items, by the specification's names.
-#define FW_CFG_SIGNATURE  0x00
-#define FW_CFG_ID         0x01
-#define FW_CFG_RAM_SIZE   0x03
-#define FW_CFG_NOGRAPHIC  0x04
-#define FW_CFG_NB_CPUS    0x05
-#define FW_CFG_MAX_CPUS   0x0f
-#define FW_CFG_FILE_DIR   0x19
-#define FW_CFG_FILE_FIRST 0x20
+#define FW_CFG_SIGNATURE     0x00
+#define FW_CFG_ID            0x01
+#define FW_CFG_RAM_SIZE      0x03
+#define FW_CFG_NOGRAPHIC     0x04
+#define FW_CFG_NB_CPUS       0x05
+#define FW_CFG_MAX_CPUS      0x0f
+#define FW_CFG_FILE_DIR      0x19
+#define FW_CFG_FILE_FIRST    0x20
+#define FW_CFG_IRQ0_OVERRIDE 0x8002
 
 #define FW_CFG_ITEMS_MAX 24
 #define FW_CFG_FILES_MAX 12

@@ -11,6 +11,7 @@
 #include "vmm/load_multiboot.h"
 #include "vmm/load_multiboot2.h"
 #include "vmm/load_pvh.h"
+#include "vmm/smbios.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
@@ -143,6 +144,19 @@ static void enter(struct vcpu *vcpu, const struct guest_entry *entry)
     vcpu->gpr[GPR_RSI] = entry->rsi;
 }
 
+// Where an operating system looks for it without UEFI's help.
+static int smbios_write(struct vm *vm)
+{
+    struct smbios smbios;
+    const struct smbios_machine m = {vm->config.name, vm->config.memory, vm->vcpu_count, true};
+    smbios_make(&smbios, &m, LAYOUT_SMBIOS + SMBIOS_ANCHOR_ROOM);
+    int error = guest_memory_write(&vm->memory, LAYOUT_SMBIOS, smbios.anchor, SMBIOS_ANCHOR_SIZE);
+    if (error != OK)
+        return error;
+    return guest_memory_write(&vm->memory, LAYOUT_SMBIOS + SMBIOS_ANCHOR_ROOM, smbios.tables,
+                              smbios.size);
+}
+
 int guest_boot(struct vm *vm, char *why)
 {
     const struct config_vm *c = &vm->config;
@@ -168,6 +182,8 @@ int guest_boot(struct vm *vm, char *why)
     int error = bios_data_write(&vm->memory);
     if (error == OK)
         error = acpi_tables_build(&vm->memory, vm->vcpu_count, c->devices & CONFIG_HPET, &in.rsdp);
+    if (error == OK)
+        error = smbios_write(vm);
     if (error == OK)
         error = loader->load(&vm->memory, &in, &entry);
     if (error != OK)

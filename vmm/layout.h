@@ -26,6 +26,7 @@
 #define LAYOUT_BIOS      0xe0000ull
 #define LAYOUT_BIOS_SIZE 0x20000ull
 #define LAYOUT_RSDP      LAYOUT_BIOS
+#define LAYOUT_SMBIOS    0xf0000ull // where SMBIOS' entry point is looked for
 
 #define LAYOUT_HIGH     (1 * MIB)      // main memory starts
 #define LAYOUT_PCI_HOLE 0xb0000000ull  // and ends here at the latest;

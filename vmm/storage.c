@@ -95,6 +95,18 @@ bool storage_describe(const struct vm *vm, unsigned index, const struct config_f
     return true;
 }
 
+// Bridge and adapter as the machine has them; a drive is the adapter's port.
+void storage_boot_order(const struct vm *vm, char text[STORAGE_BOOT_ORDER_SIZE])
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (unsigned i = 0; vm->disks && i < DRIVES; i++)
+        if (vm->disks->images[i].size)
+            used += (size_t)format_text(text + used, STORAGE_BOOT_ORDER_SIZE - used,
+                                        "%s/pci@i0cf8/pci8086,2922@1f,2/drive@%u/disk@0",
+                                        used ? "\n" : "", i);
+}
+
 // --- the adapter ---
 
 int storage_create(struct vm *vm, struct pci_host *host, u8 devfn, struct storage **out)

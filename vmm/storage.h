@@ -20,3 +20,8 @@ void storage_destroy(struct storage *storage); // null is fine
 struct config_file;
 bool storage_describe(const struct vm *vm, unsigned index, const struct config_file **file,
                       u64 *size, u64 *written);
+
+// Which to boot from, the disks and then the CD-ROM: a line each, by their Open Firmware paths, as
+// PC firmware reads it. Empty without any.
+#define STORAGE_BOOT_ORDER_SIZE 192
+void storage_boot_order(const struct vm *vm, char text[STORAGE_BOOT_ORDER_SIZE]);

@@ -36,6 +36,7 @@ def free_memory(run):
 def check_inside(run):
     run.check("uname names Debian's kernel", "cloud-amd64" in run.guest_command("uname -r"))
     run.check("arithmetic", "42" in run.guest_command("echo $((6 * 7))"))
+    run.check("the machine has a name", "Plinth PC" in run.guest_command("cat /sys/class/dmi/id/product_name"))
     cpuinfo = run.guest_command("cat /proc/cpuinfo")
     run.check("the hypervisor bit shows", "hypervisor" in cpuinfo, cpuinfo)
     clock = run.guest_command("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")

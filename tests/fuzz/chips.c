@@ -79,6 +79,11 @@ int acpi_tables_make(struct acpi_tables *t, unsigned cpus UNUSED, bool hpet UNUS
     return OK;
 }
 
+void smbios_make(struct smbios *s, const struct smbios_machine *m UNUSED, u32 address UNUSED)
+{
+    s->size = sizeof(s->tables);
+}
+
 // The firmware is one file, its variables another.
 #define FLASH_BASE (4 * GIB - 2 * DISK_SIZE)
 int guest_memory_add(struct guest_memory *gm UNUSED, gpa_t base UNUSED, u64 size UNUSED,

@@ -50,6 +50,10 @@ int acpi_tables_make(struct acpi_tables *t UNUSED, unsigned cpus UNUSED, bool hp
     return OK;
 }
 
+void smbios_make(struct smbios *s UNUSED, const struct smbios_machine *m UNUSED, u32 address UNUSED)
+{
+}
+
 int firmware_map(struct vm *of UNUSED)
 {
     return OK;

@@ -123,7 +123,8 @@ TEST(fw_cfg)
     CHECK_EQ(fw_cfg_item(3, 8), 4 * GIB);
     CHECK_EQ(fw_cfg_item(5, 2), 3);
     CHECK_EQ(fw_cfg_item(0x0f, 2), 3);
-    CHECK_EQ(fw_cfg_item(0x19, 4), 5u << 24);
+    CHECK_EQ(fw_cfg_item(0x19, 4), 7u << 24);
+    CHECK_EQ(fw_cfg_item(FW_CFG_IRQ0_OVERRIDE, 4), 1);
     CHECK_EQ(fw_cfg_item(0xffff, 4), 0);
     for (unsigned i = 0; i < 20; i++)
         fw_cfg_item(0, 7);
@@ -131,6 +132,21 @@ TEST(fw_cfg)
         in(0x511);
     CHECK_EQ(in(0x511), 0);
     finish();
+}
+
+TEST(firmware_boots_from_disks_and_then_from_the_cd)
+{
+    static const char order[] = "/pci@i0cf8/pci8086,2922@1f,2/drive@0/disk@0\n"
+                                "/pci@i0cf8/pci8086,2922@1f,2/drive@2/disk@0";
+    char got[sizeof(order)];
+    start_with_disks(CONFIG_FW_CFG);
+    CHECK_EQ(fw_cfg_item(FW_CFG_FILE_DIR, 4), 8u << 24);
+    fw_cfg_item(FW_CFG_FILE_FIRST, 0);
+    for (unsigned i = 0; i < sizeof(got); i++)
+        got[i] = (char)in(0x511);
+    CHECK_STR(got, order);
+    finish();
+    storage_close(&vm);
 }
 
 static u32 storage_config(unsigned reg)
