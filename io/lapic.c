@@ -36,46 +36,83 @@ static u32 priority_class(u32 vector)
     return vector & LAPIC_PRIORITY_CLASS;
 }
 
+static u32 class_in_service(const struct lapic *lapic)
+{
+    int highest = vectors_highest(lapic->isr, lapic->isr_words);
+    return highest < 0 ? 0 : priority_class((u32)highest);
+}
+
+// "Task and Processor Priorities".
+u32 lapic_ppr(const struct lapic *lapic)
+{
+    u32 tpr = lapic_tpr(lapic), in_service = class_in_service(lapic);
+    return priority_class(tpr) >= in_service ? tpr : in_service;
+}
+
 int lapic_pending(const struct lapic *lapic)
 {
     int vector = vectors_highest(lapic->irr, lapic->irr_words);
-    if (vector < 0 || priority_class((u32)vector) <= priority_class(lapic->ppr))
+    if (vector < 0 || priority_class((u32)vector) <= priority_class(lapic_ppr(lapic)))
         return -1;
     return vector;
 }
 
-// "Task and Processor Priorities".
-void lapic_ppr_update(struct lapic *lapic)
+// The guest lowers the hardware's TPR without a word: what only that holds off is for the vCPU to
+// know, and to have a threshold set for (lapic_tpr_threshold).
+static bool tpr_is_heard(const struct lapic *lapic)
 {
-    int highest = vectors_highest(lapic->isr, lapic->isr_words);
-    u32 in_service = highest < 0 ? 0 : priority_class((u32)highest);
-    lapic->ppr = priority_class(lapic->tpr) >= in_service ? lapic->tpr : in_service;
-    if (lapic->irr_words && lapic_pending(lapic) >= 0)
+    return lapic->tpr_at == &lapic->tpr;
+}
+
+static bool is_news(const struct lapic *lapic, u32 vector)
+{
+    u32 held_off = tpr_is_heard(lapic) ? lapic_ppr(lapic) : class_in_service(lapic);
+    return priority_class(vector) > priority_class(held_off);
+}
+
+// TPR or ISR did.
+static void priorities_changed(struct lapic *lapic)
+{
+    if (lapic->irr_words && is_news(lapic, (u32)vectors_highest(lapic->irr, lapic->irr_words)))
         lapic->ops->changed(lapic);
+}
+
+unsigned lapic_tpr_threshold(const struct lapic *lapic)
+{
+    if (!lapic->irr_words || tpr_is_heard(lapic))
+        return 0;
+    u32 requested = priority_class((u32)vectors_highest(lapic->irr, lapic->irr_words));
+    return requested <= lapic_tpr(lapic) ? requested >> LAPIC_CLASS_SHIFT : 0;
+}
+
+void lapic_tpr_attach(struct lapic *lapic, u32 *tpr)
+{
+    u32 *to = tpr ? tpr : &lapic->tpr;
+    *to = lapic_tpr(lapic);
+    lapic->tpr_at = to;
 }
 
 void lapic_tpr_write(struct lapic *lapic, u32 value)
 {
     lapic_own(lapic);
-    lapic->tpr = value;
-    lapic_ppr_update(lapic);
+    *lapic->tpr_at = value;
+    priorities_changed(lapic);
 }
 
 u64 lapic_cr8_read(const struct lapic *lapic)
 {
-    return lapic_tpr(lapic) >> 4;
+    return lapic_tpr(lapic) >> LAPIC_CLASS_SHIFT;
 }
 
 void lapic_cr8_write(struct lapic *lapic, u64 value)
 {
-    lapic_tpr_write(lapic, (u32)(value & 0xf) << 4);
+    lapic_tpr_write(lapic, (u32)(value & 0xf) << LAPIC_CLASS_SHIFT);
 }
 
 void lapic_accept(struct lapic *lapic, u8 vector)
 {
     vector_clear(lapic->irr, &lapic->irr_words, vector);
     vector_set(lapic->isr, &lapic->isr_words, vector);
-    lapic_ppr_update(lapic);
 }
 
 void lapic_raise(struct lapic *lapic, u8 vector, bool level)
@@ -90,7 +127,7 @@ void lapic_raise(struct lapic *lapic, u8 vector, bool level)
     if (lapic->irr[vector / 32] & bit)
         return;
     vector_set(lapic->irr, &lapic->irr_words, vector);
-    if (priority_class(vector) > priority_class(lapic->ppr) || lapic->in_page)
+    if (is_news(lapic, vector))
         lapic->ops->changed(lapic);
 }
 
@@ -224,7 +261,7 @@ void lapic_eoi(struct lapic *lapic)
     lapic->isr[word] &= ~(1u << bit);
     if (!lapic->isr[word])
         lapic->isr_words &= ~(1u << word);
-    lapic_ppr_update(lapic);
+    priorities_changed(lapic);
     if (unlikely(lapic->tmr[word] >> bit & 1))
         lapic_level_eoi(lapic, (u8)(word * 32 + bit));
 }
@@ -244,6 +281,7 @@ void lapic_init(struct lapic *lapic, u32 id, bool bsp, struct apic_bus *bus, str
         .bsp = bsp,
         .physical_bits = LAPIC_PHYSICAL_BITS,
     };
+    lapic->tpr_at = &lapic->tpr;
     bus->lapics[bus->count++] = lapic;
     lapic_timer_init(lapic);
     lapic_reset(lapic);
@@ -257,7 +295,8 @@ void lapic_init_signal(struct lapic *lapic)
     lapic->irr_words = lapic->isr_words = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(lapic->lvt); i++)
         lapic->lvt[i] = LVT_MASKED;
-    lapic->tpr = lapic->ppr = lapic->ldr = 0;
+    *lapic->tpr_at = 0;
+    lapic->ldr = 0;
     lapic->esr = lapic->esr_pending = 0;
     lapic->icr = lapic->icr_high = 0;
     lapic->dfr = ~0u;

@@ -43,7 +43,8 @@ struct lapic;
 // What a local APIC tells its vCPU. Any may be called from another CPU's thread (with the lock
 // held).
 struct lapic_ops {
-    void (*changed)(struct lapic *lapic); // lapic_pending() may have become >= 0
+    // lapic_pending() may have become >= 0, or lapic_tpr_threshold() may have changed
+    void (*changed)(struct lapic *lapic);
     void (*nmi)(struct lapic *lapic);
     // INIT arrived: the vCPU calls lapic_init_signal() when it resets itself.
     void (*init)(struct lapic *lapic);
@@ -72,7 +73,8 @@ struct lapic {
     bool bsp;         // of power-on
     u32 irr[8], isr[8], tmr[8];
     u32 irr_words, isr_words; // bit n: word n of irr, isr is not 0
-    u32 tpr, ppr, ldr, dfr, svr, esr, esr_pending, icr_high;
+    u32 *tpr_at; // where TPR is: `tpr`, or the hardware's, which the guest changes unheard
+    u32 tpr, ldr, dfr, svr, esr, esr_pending, icr_high;
     u64 icr;
     u32 lvt[7]; // CMCI, timer, thermal, performance, LINT0, LINT1, error: enum lapic_lvt
     u32 timer_divide, timer_initial;
@@ -83,7 +85,7 @@ struct lapic {
     bool lint0_level;
     bool pv_eoi_pending; // the guest was told that it may skip the next EOI write
     u32 *page;           // the hardware's copy of the registers: lapic_page.c; null: there is none
-    bool in_page;        // TPR, ISR, IRR are there; irr has what came since
+    bool in_page;        // ISR, IRR are there; irr has what came since
 };
 
 enum lapic_lvt {
@@ -119,6 +121,11 @@ void lapic_virtual_wire(struct lapic *lapic);
 // CR8 is the high half of TPR's low byte.
 u64 lapic_cr8_read(const struct lapic *lapic);
 void lapic_cr8_write(struct lapic *lapic, u64 value);
+
+// For a CPU whose MOV CR8 is not seen here: it reads and writes this word. Null takes it away.
+void lapic_tpr_attach(struct lapic *lapic, u32 *tpr);
+// At a CR8 below this an interrupt is no longer held off. Never above CR8; 0: none is.
+unsigned lapic_tpr_threshold(const struct lapic *lapic);
 
 // --- for a CPU that virtualises the local APIC (lapic_page.c) ---
 

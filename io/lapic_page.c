@@ -3,10 +3,11 @@
 // SDM volume 3, "APIC Virtualization and Virtual Interrupts").
 //
 // Two kinds of registers. Most are struct lapic's, and the page has a copy for reads, which
-// lapic_mirror() makes after each write. TPR, ISR, IRR and the high half of ICR are in one place at
+// lapic_mirror() makes after each write. ISR, IRR and the high half of ICR are in one place at
 // a time: in the page while the guest runs (in_page), else in struct lapic, where the same code as
-// without a page works on them. lapic_page_push() and lapic_page_pull() carry them; struct lapic's
-// irr takes what other CPUs raise meanwhile, for nobody but the hardware may write the page then.
+// without a page works on them. TPR is always in the page. lapic_page_push() and lapic_page_pull()
+// carry them; struct lapic's irr takes what other CPUs raise meanwhile, for nobody but the hardware
+// may write the page then.
 #include "io/lapic_regs.h"
 #include "vmm/lib/bits.h"
 
@@ -16,6 +17,7 @@ void lapic_page_attach(struct lapic *lapic, u32 *page)
 {
     lapic->page = page;
     lapic->in_page = false;
+    lapic_tpr_attach(lapic, page ? lapic_page_register(lapic, LAPIC_TPR) : NULL);
     lapic_mirror_all(lapic);
 }
 
@@ -49,8 +51,7 @@ static u8 page_highest(const struct lapic *lapic, unsigned reg)
 
 static void move_in(struct lapic *lapic)
 {
-    *lapic_page_register(lapic, LAPIC_TPR) = lapic->tpr;
-    *lapic_page_register(lapic, LAPIC_PPR) = lapic->ppr;
+    *lapic_page_register(lapic, LAPIC_PPR) = lapic_ppr(lapic);
     *lapic_page_register(lapic, LAPIC_ICR_HIGH) = lapic->icr_high;
     for (unsigned i = 0; i < VECTOR_WORDS; i++) {
         *page_word(lapic, LAPIC_ISR, i) = lapic->isr[i];
@@ -92,10 +93,8 @@ void lapic_page_pull(struct lapic *lapic)
         lapic->isr_words |= lapic->isr[i] ? 1u << i : 0;
         lapic->irr_words |= lapic->irr[i] ? 1u << i : 0;
     }
-    lapic->tpr = lapic_tpr(lapic);
     lapic->icr_high = lapic_icr_high(lapic);
     lapic->in_page = false;
-    lapic_ppr_update(lapic);
     lapic->ops->changed(lapic);
 }
 

@@ -29,6 +29,16 @@ static u32 ldr_read(struct lapic *lapic)
     return lapic_is_x2apic(lapic) ? lapic_x2apic_ldr(lapic) : lapic->ldr;
 }
 
+static u32 tpr_read(struct lapic *lapic)
+{
+    return lapic_tpr(lapic);
+}
+
+static u32 ppr_read(struct lapic *lapic)
+{
+    return lapic_ppr(lapic);
+}
+
 static u32 current_read(struct lapic *lapic)
 {
     return lapic_timer_current(lapic);
@@ -147,10 +157,10 @@ struct register_rule {
 static const struct register_rule rules[LAPIC_REGISTERS] = {
     [LAPIC_ID] = {ANY_R, .read = id_read},
     [LAPIC_VERSION] = {ANY_R, .read = version_read},
-    [LAPIC_TPR] = {ANY_RW | IN_PAGE, FIELD(tpr), .writable = LAPIC_TPR_WRITABLE,
+    [LAPIC_TPR] = {ANY_RW | IN_PAGE, .writable = LAPIC_TPR_WRITABLE, .read = tpr_read,
                    .write = lapic_tpr_write},
     [LAPIC_APR] = {XAPIC_R, .read = zero_read},
-    [LAPIC_PPR] = {ANY_R | IN_PAGE, FIELD(ppr)},
+    [LAPIC_PPR] = {ANY_R | IN_PAGE, .read = ppr_read},
     [LAPIC_EOI] = {ANY_W, .write = eoi_write},
     [LAPIC_RRD] = {XAPIC_R, .read = zero_read},
     [LAPIC_LDR] = {ANY_R | XAPIC_W, .writable = LAPIC_LDR_WRITABLE, .read = ldr_read,

@@ -64,6 +64,7 @@ enum lapic_register {
 #define LAPIC_MODEL_FLAT     0xfu
 #define LAPIC_MODEL_CLUSTER  0x0u
 #define LAPIC_PRIORITY_CLASS 0xf0u
+#define LAPIC_CLASS_SHIFT    4
 #define LAPIC_VECTOR_FIRST   16u // lower ones are illegal
 #define LAPIC_TPR_WRITABLE   0xffu
 
@@ -151,8 +152,7 @@ static inline u32 *lapic_page_register(const struct lapic *lapic, unsigned reg)
 // From any CPU; a guest may be changing it.
 static inline u32 lapic_tpr(const struct lapic *lapic)
 {
-    return lapic->in_page ? *lapic_page_register(lapic, LAPIC_TPR) & LAPIC_TPR_WRITABLE
-                          : lapic->tpr;
+    return *lapic->tpr_at & LAPIC_TPR_WRITABLE;
 }
 
 // The hardware takes writes of it without a word.
@@ -163,7 +163,7 @@ static inline u32 lapic_icr_high(const struct lapic *lapic)
 }
 
 // --- lapic.c ---
-void lapic_ppr_update(struct lapic *lapic);
+u32 lapic_ppr(const struct lapic *lapic);
 void lapic_level_eoi(struct lapic *lapic, u8 vector);
 // An interrupt of this vector is accepted into IRR (or is an error, if the vector is illegal).
 void lapic_raise(struct lapic *lapic, u8 vector, bool level);

@@ -129,6 +129,9 @@ struct cpu_ops {
     // null: nothing.
     const char *(*apic_missing)(void);
     bool (*apic_sound)(void); // nothing is missing, and no error of it is known
+    // Where the guest's CR8 is the hardware's, and lapic_tpr_attach() was told: exit when it falls
+    // below this.
+    void (*tpr_threshold)(struct vcpu *vcpu, unsigned threshold);
     // How the guest reaches its registers may have changed. No lock is held.
     void (*apic_mode)(struct vcpu *vcpu);
     void (*apic_push)(struct vcpu *vcpu);    // before an entry: lapic_page_push(). VM's lock held

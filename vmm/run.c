@@ -65,12 +65,21 @@ static u8 interrupt_accept(struct vcpu *vcpu, int vector)
     return (u8)vector;
 }
 
+static void set_tpr_threshold(struct vcpu *vcpu, unsigned threshold)
+{
+    if (likely(threshold == vcpu->tpr_threshold))
+        return;
+    vcpu->tpr_threshold = (u8)threshold;
+    vcpu->ops->tpr_threshold(vcpu, threshold);
+}
+
 // Queue the next interrupt if the guest can take it now; else ask for an exit when it can.
 static void queue_interrupt(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
     bool more = false;
     spin_lock(&vm->lock);
+    set_tpr_threshold(vcpu, lapic_tpr_threshold(&vcpu->lapic));
     int vector = interrupt_waiting(vcpu);
     if (vector >= 0) {
         more = true;
@@ -130,6 +139,7 @@ static void queue_events(struct vcpu *vcpu)
             vcpu->event = vcpu->interrupted;
             vcpu->interrupted.valid = false;
         } else {
+            set_tpr_threshold(vcpu, 0); // it may be above TPR by now; the window comes first
             vcpu->ops->want_window(vcpu, true);
             return;
         }

@@ -180,6 +180,7 @@ static int vcpu_create(struct vcpu *vcpu)
     struct vm *vm = vcpu->vm;
     vcpu->ops = vm->ops;
     vcpu->requests = 0;
+    vcpu->tpr_threshold = 0;
     lapic_init(&vcpu->lapic, vcpu->index, vcpu->index == 0, &vm->apics, &vm->clock,
                &vcpu_lapic_ops);
     memset(vcpu->trace, 0, sizeof(*vcpu->trace));

@@ -66,7 +66,8 @@ struct vcpu {
     struct vcpu_event
         interrupted; // an accepted interrupt that an exception overtook; after `event`
     u8 startup_page;
-    u8 nmi_pending; // how many, at most NMIS_PENDING
+    u8 nmi_pending;   // how many, at most NMIS_PENDING
+    u8 tpr_threshold; // what the engine was told
     bool halted;
     bool waiting_for_startup; // an application processor before its SIPI
     bool apic_moved;          // the engine does not know yet how the guest reaches its local APIC

@@ -89,6 +89,15 @@ static void fake_reset(struct vcpu *v)
     resets++;
 }
 
+static unsigned threshold_set, thresholds;
+
+static void fake_tpr_threshold(struct vcpu *v, unsigned threshold)
+{
+    CHECK(v == &vcpu);
+    threshold_set = threshold;
+    thresholds++;
+}
+
 static unsigned pushes, modes;
 static bool hardware_pending;
 
@@ -111,6 +120,7 @@ void vcpu_apic_mode(struct vcpu *v)
 }
 
 static const struct cpu_ops fake_ops = {
+    .tpr_threshold = fake_tpr_threshold,
     .apic_push = fake_apic_push,
     .apic_pending = fake_apic_pending,
     .run = fake_run,
@@ -143,6 +153,15 @@ int lapic_pending(const struct lapic *lapic)
     CHECK(lapic == &vcpu.lapic);
     CHECK(spin_is_locked(&vm.lock));
     return pending;
+}
+
+static unsigned threshold_wanted;
+
+unsigned lapic_tpr_threshold(const struct lapic *lapic)
+{
+    CHECK(lapic == &vcpu.lapic);
+    CHECK(spin_is_locked(&vm.lock));
+    return threshold_wanted;
 }
 
 void lapic_accept(struct lapic *lapic, u8 vector)
@@ -281,6 +300,7 @@ static void reset(void)
     runs = yields = resets = init_signals = exits_injected = blocks = clock_runs = unloads = 0;
     run_limit = 1;
     lives = 1;
+    threshold_set = threshold_wanted = thresholds = 0;
     can_take = true;
     window = nmi_window = pic_pending = should_yield = false;
     pending = -1;

@@ -404,8 +404,8 @@ static void check_invariants(const struct lapic *lapic)
         in_service = vector_test(lapic->isr, (u8)v) ? (int)v : in_service;
     }
     u32 ppr = (u32)in_service & 0xf0;
-    ppr = (lapic->tpr & 0xf0) >= ppr ? lapic->tpr : ppr;
-    CHECK_EQ(lapic->ppr, ppr);
+    ppr = (lapic_tpr(lapic) & 0xf0) >= ppr ? lapic_tpr(lapic) : ppr;
+    CHECK_EQ(lapic_ppr(lapic), ppr);
     CHECK_EQ(lapic_pending(lapic), (highest & 0xf0) > (int)(ppr & 0xf0) ? highest : -1);
     u64 mode = lapic->base_msr & LAPIC_BASE_MODE;
     CHECK(mode != LAPIC_BASE_EXTD);

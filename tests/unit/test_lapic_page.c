@@ -188,3 +188,84 @@ TEST(an_init_forgets_what_was_in_the_page)
     CHECK_EQ(*in_page(LAPIC_ISR + 2), 0);
     CHECK_EQ(*in_page(LAPIC_TMR + 2), 0);
 }
+
+// --- TPR alone is the hardware's ---
+
+static u32 shadow;
+
+// The guest's MOV CR8.
+static bool cr8_set(u32 value)
+{
+    bool exits = value < lapic_tpr_threshold(&cpus[0]);
+    shadow = value << LAPIC_CLASS_SHIFT;
+    return exits;
+}
+
+static void fresh_shadow(void)
+{
+    enable_all();
+    lapic_tpr_write(&cpus[0], 0x25);
+    lapic_tpr_attach(&cpus[0], &shadow);
+}
+
+TEST(a_shadow_begins_as_tpr_was_and_ends_so)
+{
+    fresh_shadow();
+    CHECK_EQ(shadow, 0x25);
+    cr8_set(9);
+    CHECK_EQ(rd(0, LAPIC_TPR), 0x90);
+    CHECK_EQ(rd(0, LAPIC_PPR), 0x90);
+    CHECK_EQ(lapic_cr8_read(&cpus[0]), 9);
+    lapic_tpr_attach(&cpus[0], NULL);
+    CHECK_EQ(cpus[0].tpr, 0x90);
+    lapic_tpr_attach(&cpus[0], &shadow);
+    lapic_init_signal(&cpus[0]);
+    CHECK_EQ(shadow, 0);
+}
+
+TEST(a_lower_cr8_exits_only_if_it_lets_an_interrupt_through)
+{
+    fresh_shadow();
+    CHECK_EQ(lapic_tpr_threshold(&cpus[0]), 0);
+    cr8_set(9);
+    heard[0].changed = 0;
+    lapic_raise(&cpus[0], 0x71, false);
+    CHECK_EQ(heard[0].changed, 1); // for the threshold
+    CHECK_EQ(lapic_pending(&cpus[0]), -1);
+    CHECK_EQ(lapic_tpr_threshold(&cpus[0]), 7);
+    CHECK(!cr8_set(15));
+    CHECK(!cr8_set(7));
+    CHECK_EQ(lapic_pending(&cpus[0]), -1);
+    CHECK(cr8_set(6));
+    CHECK_EQ(lapic_pending(&cpus[0]), 0x71);
+    CHECK_EQ(lapic_tpr_threshold(&cpus[0]), 0); // it is not CR8 that it waits for
+}
+
+TEST(what_waited_for_an_eoi_and_waits_for_cr8_now_is_heard_of)
+{
+    fresh_shadow();
+    cr8_set(0);
+    lapic_raise(&cpus[0], 0x71, false);
+    lapic_accept(&cpus[0], 0x71);
+    heard[0].changed = 0;
+    lapic_raise(&cpus[0], 0x61, false);
+    CHECK_EQ(heard[0].changed, 0);
+    cr8_set(8); // unheard
+    lapic_eoi(&cpus[0]);
+    CHECK_EQ(lapic_pending(&cpus[0]), -1);
+    CHECK_EQ(heard[0].changed, 1);
+    CHECK_EQ(lapic_tpr_threshold(&cpus[0]), 6);
+}
+
+TEST(a_tpr_that_software_lowers_is_heard_of)
+{
+    fresh_shadow();
+    cr8_set(9);
+    lapic_raise(&cpus[0], 0x71, false);
+    heard[0].changed = 0;
+    wr(0, LAPIC_TPR, 0x30);
+    CHECK_EQ(shadow, 0x30);
+    CHECK_EQ(heard[0].changed, 1);
+    CHECK_EQ(lapic_pending(&cpus[0]), 0x71);
+    CHECK_EQ(lapic_tpr_threshold(&cpus[0]), 0);
+}

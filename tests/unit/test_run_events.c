@@ -22,6 +22,32 @@ TEST(an_interrupt_is_injected_if_the_guest_can_take_it)
     CHECK(window);
 }
 
+TEST(a_threshold_goes_to_the_engine_once)
+{
+    reset();
+    threshold_wanted = 7;
+    go();
+    CHECK_EQ(threshold_set, 7);
+    CHECK_EQ(thresholds, 1);
+    lives = 1;
+    go();
+    CHECK_EQ(thresholds, 1);
+}
+
+// The entry checks refuse a threshold above TPR, and TPR may have fallen.
+TEST(while_an_interrupt_waits_for_its_window_there_is_no_threshold)
+{
+    reset();
+    vcpu.tpr_threshold = 7;
+    vcpu.interrupted = (struct vcpu_event){.valid = true, .vector = 0x41};
+    can_take = false;
+    threshold_wanted = 7;
+    go();
+    CHECK(window);
+    CHECK_EQ(thresholds, 1);
+    CHECK_EQ(threshold_set, 0);
+}
+
 TEST(a_second_interrupt_wants_a_window)
 {
     reset();

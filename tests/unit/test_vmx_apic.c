@@ -50,6 +50,11 @@ int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size)
     return OK;
 }
 
+void lapic_tpr_attach(struct lapic *lapic, u32 *tpr)
+{
+    lapic->tpr_at = tpr;
+}
+
 void lapic_page_attach(struct lapic *lapic, u32 *page)
 {
     lapic->page = page;
@@ -112,7 +117,8 @@ static void fresh(void)
     mapped = false;
     mode = LAPIC_PAGE_UNUSED;
     fake_percpu.engine = &fake_vmx_cpu;
-    vmx_capabilities = (struct vmx_capabilities){.allowed = {[CONTROLS_PROC2] = ALL}};
+    vmx_capabilities = (struct vmx_capabilities){
+        .allowed = {[CONTROLS_PROC] = PROC_USE_TPR_SHADOW, [CONTROLS_PROC2] = ALL}};
     vm.apic_hardware = true;
     vm.vcpu_count = CPUS;
     vm.vcpus = vcpus;
@@ -129,11 +135,12 @@ static u32 proc2(void)
     return (u32)fake_fields[VMCS_SECONDARY_PROCESSOR_CONTROLS];
 }
 
-TEST(a_software_apic_needs_nothing)
+TEST(a_software_apic_needs_nothing_of_a_cpu_without_a_shadow)
 {
     fresh();
     struct vmx_vcpu v = {.vcpu = &vcpus[0]};
     vm.apic_hardware = false;
+    vmx_capabilities.allowed[CONTROLS_PROC] = 0;
     unsigned before = frames_used;
     CHECK_EQ(vmx_apic_create(&v), OK);
     CHECK(!v.apic_page);
@@ -158,6 +165,25 @@ TEST(cr8_goes_to_the_shadow)
     CHECK_EQ(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS], PROC_USE_TPR_SHADOW | PROC_HLT_EXITING);
     CHECK_EQ(fake_fields[VMCS_VIRTUAL_APIC_ADDRESS], hva_to_hpa(parts[0].apic_page));
     CHECK_EQ(proc2(), PROC2_APIC_REGISTER_VIRTUALIZATION | PROC2_VIRTUAL_INTERRUPT_DELIVERY);
+}
+
+TEST(a_software_apic_has_its_tpr_in_the_shadow)
+{
+    fresh();
+    struct vmx_vcpu v = {.vcpu = &vcpus[0], .proc_controls = PROC_CR8_LOAD_EXITING};
+    vm.apic_hardware = false;
+    vcpus[0].lapic.page = NULL;
+    CHECK_EQ(vmx_apic_create(&v), OK);
+    CHECK(v.apic_page);
+    CHECK(vcpus[0].lapic.tpr_at == &v.apic_page[PAGE_WORD(X2APIC_TPR)]);
+    CHECK(!vcpus[0].lapic.page);
+    fake_fields[VMCS_SECONDARY_PROCESSOR_CONTROLS] = 0x5a;
+    vmcs_write_apic(&v);
+    CHECK_EQ(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS], PROC_USE_TPR_SHADOW);
+    CHECK_EQ(fake_fields[VMCS_VIRTUAL_APIC_ADDRESS], hva_to_hpa(v.apic_page));
+    CHECK_EQ(proc2(), 0x5a);
+    vmx_tpr_threshold(&vcpus[0], 7);
+    CHECK_EQ(fake_fields[VMCS_TPR_THRESHOLD], 7);
 }
 
 TEST(x2apic_mode_opens_its_msrs)
@@ -269,6 +295,6 @@ TEST(a_stale_vectoring_is_the_interrupt_in_service)
     CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale); // interrupts are disabled
     fake_fields[VMCS_GUEST_RFLAGS] = RFLAGS_IF;
     CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale | 0x31);
-    parts[0].apic_page = NULL;
+    vm.apic_hardware = false;
     CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The hardware's part of a guest's local APIC: priorities, delivery, the end of edge-triggered
+// The hardware's part of a guest's local APIC. For one that is software it is TPR alone, for CR8
+// (the "TPR shadow"). Else priorities, delivery, the end of edge-triggered
 // interrupts, reads of most registers and writes of TPR, EOI and self-IPI go without an exit. What
 // is where is io/lapic_page.c's. SDM volume 3, "APIC Virtualization and Virtual Interrupts".
 //
@@ -38,12 +39,17 @@ static bool access_page_make(void)
 
 int vmx_apic_create(struct vmx_vcpu *v)
 {
-    if (!v->vcpu->vm->apic_hardware)
+    bool hardware = v->vcpu->vm->apic_hardware;
+    if (!hardware && !(vmx_capabilities.allowed[CONTROLS_PROC] & PROC_USE_TPR_SHADOW))
         return OK;
     hpa_t page = frame_alloc_zero(FRAME_ORDER_4K, FRAME_ENGINE);
     if (page == HPA_NONE)
         return ERR_NO_MEMORY;
     v->apic_page = hpa_to_hva(page);
+    if (!hardware) {
+        lapic_tpr_attach(&v->vcpu->lapic, &v->apic_page[PAGE_WORD(X2APIC_TPR)]);
+        return OK;
+    }
     if (!access_page_make())
         return ERR_NO_MEMORY;
     lapic_page_attach(&v->vcpu->lapic, v->apic_page);
@@ -65,18 +71,31 @@ static u32 proc2_controls(u32 access)
            PROC2_VIRTUAL_INTERRUPT_DELIVERY | access;
 }
 
+static void write_delivery(struct vmx_vcpu *v)
+{
+    vmwrite(VMCS_SECONDARY_PROCESSOR_CONTROLS, proc2_controls(0));
+    vmwrite(VMCS_APIC_ACCESS_ADDRESS, access_page);
+    vmwrite(VMCS_GUEST_INTERRUPT_STATUS, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(v->eoi_exits); i++)
+        vmwrite(VMCS_EOI_EXIT_BITMAP_0 + VMCS_EOI_EXIT_STRIDE * i, 0);
+}
+
 void vmcs_write_apic(struct vmx_vcpu *v)
 {
     v->proc_controls &= ~(u32)(PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING);
     v->proc_controls |= PROC_USE_TPR_SHADOW;
     vmwrite(VMCS_PRIMARY_PROCESSOR_CONTROLS, v->proc_controls);
-    vmwrite(VMCS_SECONDARY_PROCESSOR_CONTROLS, proc2_controls(0));
     vmwrite(VMCS_VIRTUAL_APIC_ADDRESS, hva_to_hpa(v->apic_page));
-    vmwrite(VMCS_APIC_ACCESS_ADDRESS, access_page);
     vmwrite(VMCS_TPR_THRESHOLD, 0);
-    vmwrite(VMCS_GUEST_INTERRUPT_STATUS, 0);
-    for (unsigned i = 0; i < ARRAY_SIZE(v->eoi_exits); i++)
-        vmwrite(VMCS_EOI_EXIT_BITMAP_0 + VMCS_EOI_EXIT_STRIDE * i, 0);
+    if (v->vcpu->vm->apic_hardware)
+        write_delivery(v);
+}
+
+// "TPR Virtualization". The vCPU is loaded.
+void vmx_tpr_threshold(struct vcpu *vcpu, unsigned threshold)
+{
+    (void)vcpu;
+    vmwrite(VMCS_TPR_THRESHOLD, threshold);
 }
 
 // --- how the guest reaches its registers ---
@@ -172,7 +191,7 @@ void vmx_apic_push(struct vcpu *vcpu)
 COLD u32 vmx_apic_vectoring(struct vcpu *vcpu, u32 info)
 {
     u64 in_service = vmread(VMCS_GUEST_INTERRUPT_STATUS) >> INTERRUPT_STATUS_IN_SERVICE_SHIFT;
-    if (!vmx_of(vcpu)->apic_page || !in_service || !(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF))
+    if (!vcpu->vm->apic_hardware || !in_service || !(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF))
         return info;
     return (u32)(INTERRUPTION_VALID | (u64)EVENT_EXTERNAL << INTERRUPTION_TYPE_SHIFT | in_service);
 }

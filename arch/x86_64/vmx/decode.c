@@ -217,6 +217,7 @@ const struct vmx_row vmx_rows[VMX_EXIT_REASON_COUNT] = {
     [VMX_EXIT_EXTERNAL_INTERRUPT] = {decode_interrupt, EXIT_INTERRUPT, 0},
     [VMX_EXIT_PREEMPTION_TIMER] = {decode_interrupt, EXIT_TIMER, 0},
     [VMX_EXIT_INTERRUPT_WINDOW] = {decode_plain, EXIT_WINDOW, 0},
+    [VMX_EXIT_TPR_BELOW_THRESHOLD] = {decode_plain, EXIT_WINDOW, 0},
     [VMX_EXIT_NMI_WINDOW] = {decode_plain, EXIT_NMI_WINDOW, 0},
     [VMX_EXIT_TRIPLE_FAULT] = {decode_plain, EXIT_TRIPLE_FAULT, 0},
     [VMX_EXIT_TASK_SWITCH] = {decode_task_switch, EXIT_TASK_SWITCH,

@@ -33,6 +33,7 @@ const struct cpu_ops vmx_ops = {
     .drop_step_trap = vmx_drop_step_trap,
     .apic_missing = vmx_apic_missing,
     .apic_sound = vmx_apic_sound,
+    .tpr_threshold = vmx_tpr_threshold,
     .apic_mode = vmx_apic_mode,
     .apic_push = vmx_apic_push,
     .apic_pending = vmx_apic_pending,

@@ -31,7 +31,7 @@ struct vmx_vcpu {
     u32 last_cpu;         // whose host state it holds, and where translations are not stale
     u32 proc_controls;    // what the VMCS holds
     u32 entry_controls;
-    // apic.c; the page is null where the local APIC is software.
+    // apic.c; the page holds TPR alone where the local APIC is software, or is null.
     u32 *apic_page;
     u64 eoi_exits[4]; // what the VMCS holds
     bool apic_inside; // accesses to the page at LAPIC_BASE_DEFAULT are the hardware's
@@ -102,10 +102,11 @@ void vmx_swapped_msr_write(struct vmx_vcpu *v, unsigned index, u64 value);
 void vmx_flush_linear(struct vmx_vcpu *v);
 
 // apic.c: the hardware's part of the local APIC.
-int vmx_apic_create(struct vmx_vcpu *v); // ERR_NO_MEMORY; nothing, where it is software
+int vmx_apic_create(struct vmx_vcpu *v); // ERR_NO_MEMORY
 void vmx_apic_destroy(struct vmx_vcpu *v);
 void vmcs_write_apic(struct vmx_vcpu *v); // the controls that do not change. The VMCS is current
 void vmx_apic_mode(struct vcpu *vcpu);
+void vmx_tpr_threshold(struct vcpu *vcpu, unsigned threshold);
 void vmx_apic_push(struct vcpu *vcpu);
 bool vmx_apic_pending(struct vcpu *vcpu);
 void vmx_apic_page_drop(struct vcpu *vcpu);
