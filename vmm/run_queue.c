@@ -3,7 +3,6 @@
 // wrap.
 #include "vmm/run_queue.h"
 #include "arch/x86_64/cpu.h"
-#include "vmm/lib/bits.h"
 
 static struct thread *node_thread(struct list *node)
 {
@@ -50,7 +49,7 @@ void run_queue_charge(struct run_queue *q, u64 now)
     if (t == &q->idle)
         return;
     q->busy += used;
-    t->virtual_time += mul_div(used, THREAD_WEIGHT_DEFAULT, t->weight);
+    t->virtual_time += used * THREAD_WEIGHT_DEFAULT / t->weight; // years without a charge fit
     raise_floor(q);
 }
 
@@ -112,10 +111,9 @@ static void bound_credit(const struct run_queue *q, struct thread *t, u64 credit
         t->virtual_time = q->floor - credit;
 }
 
-void run_queue_wake(struct run_queue *q, struct thread *t, u64 now)
+void run_queue_wake(struct run_queue *q, struct thread *t)
 {
     sleeper_remove(q, t);
-    run_queue_charge(q, now);
     raise_floor(q);
     bound_credit(q, t, run_queue_slices(1));
     insert(q, t);
@@ -124,7 +122,7 @@ void run_queue_wake(struct run_queue *q, struct thread *t, u64 now)
 void run_queue_wake_sleepers(struct run_queue *q, u64 now)
 {
     while (q->first_wake <= now)
-        run_queue_wake(q, sleep_thread(q->sleepers.next), now);
+        run_queue_wake(q, sleep_thread(q->sleepers.next));
 }
 
 void run_queue_renounce(struct run_queue *q, struct thread *t)

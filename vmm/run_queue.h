@@ -41,7 +41,8 @@ void run_queue_charge(struct run_queue *q, u64 now); // what the running thread 
 void run_queue_add(struct run_queue *q, struct thread *thread); // ready, as its virtual time says
 struct thread *run_queue_take(struct run_queue *q);             // the first that is ready
 // It slept or was blocked: it has its turn soon, but what it may be behind the others is bounded.
-void run_queue_wake(struct run_queue *q, struct thread *thread, u64 now);
+// The running thread has been charged.
+void run_queue_wake(struct run_queue *q, struct thread *thread);
 void run_queue_wake_sleepers(struct run_queue *q, u64 now);
 void run_queue_sleep(struct run_queue *q, struct thread *thread, u64 tsc);
 // The thread, which does not run, leaves for another CPU: on no list now, and "ready", so that a

@@ -87,7 +87,8 @@ static __attribute__((noinline)) void switched_in(void)
     spin_unlock(&q->lock);
 }
 
-// Give the CPU to the first ready thread, else to the idle thread. Queue held; released on return.
+// Give the CPU to the first ready thread, else to the idle thread. Queue held, and its running
+// thread charged; released on return.
 static void schedule(struct run_queue *q)
 {
     struct percpu *cpu = this_cpu();
@@ -285,7 +286,8 @@ void thread_wake(struct thread *t)
     if (cpu != t->cpu) {
         move(q, t, cpu);
     } else {
-        run_queue_wake(q, t, rdtsc());
+        run_queue_charge(q, rdtsc());
+        run_queue_wake(q, t);
         spin_unlock(&q->lock);
     }
     if (cpu != this_cpu()->index)
