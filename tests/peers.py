@@ -13,8 +13,11 @@ EXITS = {
     "hypercall": (1027, 1123, 852),
     "rdmsr-trapped": (1102, 1198, 853),
     "rdmsr-x2apic-id": (1215, 1311, 4),  # Xen: APICv, no exit
+    "wrmsr-x2apic-eoi": (None, None, None),
     "wrmsr-tsc-deadline": (655, 749, 836),
     "xsetbv": (974, 1070, None),
+    "cr8-write": (None, None, None),
+    "cr8-read": (None, None, None),
     "port-write": (1292, 1394, 1271),
     "port-read": (3126, 7421, None),  # KVM: the device is in user space
     "mmio-write": (5470, 9791, 14563),  # KVM: in user space

@@ -89,12 +89,15 @@ static void measure_instructions(void)
     MEASURE("hypercall", "mov $" STRING(UNKNOWN_HYPERCALL) ", %%eax; vmcall", 0);
     MEASURE("rdmsr-trapped", "mov $0x1a0, %%ecx; rdmsr", 0);
     MEASURE("rdmsr-x2apic-id", "mov $0x802, %%ecx; rdmsr", 0);
+    MEASURE("wrmsr-x2apic-eoi", "mov $0x80b, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr", 0);
     MEASURE("wrmsr-tsc-deadline", "mov $0x6e0, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr",
             0);
     if (cpuid(1, 0).ecx & BIT(26)) {
         write_cr4(read_cr4() | CR4_OSXSAVE);
         MEASURE("xsetbv", "xor %%ecx, %%ecx; mov $1, %%eax; xor %%edx, %%edx; xsetbv", 0);
     }
+    MEASURE("cr8-write", "mov %%rdi, %%cr8", 0);
+    MEASURE("cr8-read", "mov %%cr8, %%rax", 0);
     MEASURE("port-write", "mov %%edi, %%edx; out %%al, %%dx", SCRATCH_PORT);
     MEASURE("port-read", "mov %%edi, %%edx; in %%dx, %%al", SCRATCH_PORT);
     MEASURE("mmio-write", "movl $0, (%%rdi)", IOAPIC_BASE);

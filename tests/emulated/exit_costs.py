@@ -52,6 +52,8 @@ LIMITS = {
     "cpuid": 250,
     "rdmsr-trapped": 300,
     "hypercall": 250,
+    "cr8-write": 10,
+    "cr8-read": 10,
     "port-write": 400,
     "port-read": 400,
     "mmio-write": 900,
@@ -72,8 +74,8 @@ IPI_LIMITS = {
     "ipi-running-handler": 1200,
 }
 # The same where the hardware is a part of the local APIC.
-HARDWARE_LIMITS = {"cpuid": 250, "rdmsr-x2apic-id": 10, "port-read": 400, "mmio-read": 900, "self-ipi-hlt": 900,
-                   "timer-late-hlt": 2500}
+HARDWARE_LIMITS = {"cpuid": 250, "rdmsr-x2apic-id": 10, "wrmsr-x2apic-eoi": 10, "cr8-write": 10, "port-read": 400,
+                   "mmio-read": 900, "self-ipi-hlt": 900, "timer-late-hlt": 2500}
 EMPTY = 2  # rdtsc; mov; rdtsc: shows that the emulator counts as it should
 
 
