@@ -5,6 +5,7 @@
 
 #include "vmm/lib/types.h"
 #include "vmm/lib/spinlock.h"
+#include "arch/x86_64/regs.h"
 #include "vmm/config.h"
 #include "vmm/engine.h"
 #include "vmm/trace.h"
@@ -18,26 +19,6 @@ struct machine;
 struct firmware;
 struct disks;
 struct cpuid_table;
-
-enum gpr {
-    GPR_RAX,
-    GPR_RCX,
-    GPR_RDX,
-    GPR_RBX,
-    GPR_RSP,
-    GPR_RBP,
-    GPR_RSI,
-    GPR_RDI,
-    GPR_R8,
-    GPR_R9,
-    GPR_R10,
-    GPR_R11,
-    GPR_R12,
-    GPR_R13,
-    GPR_R14,
-    GPR_R15,
-    GPR_COUNT
-};
 
 // Asked of a vCPU from elsewhere; handled before the next entry.
 enum vcpu_request {

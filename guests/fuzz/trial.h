@@ -6,19 +6,6 @@
 
 #define OPCODE_INT 0xcd
 
-enum gpr {
-    GPR_RAX,
-    GPR_RCX,
-    GPR_RDX,
-    GPR_RBX,
-    GPR_RSP,
-    GPR_RBP,
-    GPR_RSI,
-    GPR_RDI,
-    GPR_R8,
-    GPR_R15 = 15
-};
-
 struct trial {
     const struct way *way;
     u64 gpr[16];
