@@ -177,6 +177,37 @@ done16: mov     byte [LOW(done)], 1
 
 ; --- protected mode ---
 
+; The end of a trial outside of real mode, behind whose stub EBP points; then the next one's selectors, and its registers
+; as a stack. The first argument is the mode's bits, the second the first letter of its registers.
+%macro count_and_load 2
+        lea     eax, [%{2}bp - stubs%1]
+        xor     edx, edx
+        mov     ecx, STUB32
+        div     ecx
+        cmp     byte [running], 0
+        je      %%uncounted
+        inc     dword [executed]
+        inc     dword [ends + eax * 4 - 4]
+        inc     dword [index]
+        mov     byte [running], 0
+        jmp     next%1
+%%uncounted:
+        cmp     ebp, stubs%1            ; the first time
+        je      next%1
+        inc     dword [index]
+next%1: mov     ebx, [index]
+        cmp     ebx, [count]
+        jae     done%1
+        shl     ebx, RECORD_SHIFT
+        add     ebx, RECORDS
+        mov     es, [%{2}bx + 2]
+        mov     fs, [%{2}bx + 4]
+        mov     gs, [%{2}bx + 6]
+        lea     %{2}sp, [%{2}bx + RECORD_REGS]
+        mov     byte [running], 1
+        mov     ds, [%{2}bx]
+%endmacro
+
 finish_wide16:                          ; from code of 16 bits
         a32 o32 cs lgdt [dword gdt_pointer]
         jmp     dword SEL_CODE32:finish32
@@ -241,32 +272,7 @@ ended32:
         ltr     ax
         xor     eax, eax
         lldt    ax
-        lea     eax, [ebp - stubs32]
-        xor     edx, edx
-        mov     ecx, STUB32
-        div     ecx
-        cmp     byte [running], 0
-        je      .uncounted
-        inc     dword [executed]
-        inc     dword [ends + eax * 4 - 4]
-        inc     dword [index]
-        mov     byte [running], 0
-        jmp     next32
-.uncounted:
-        cmp     ebp, stubs32            ; the first time
-        je      next32
-        inc     dword [index]
-next32: mov     ebx, [index]
-        cmp     ebx, [count]
-        jae     done32
-        shl     ebx, RECORD_SHIFT
-        add     ebx, RECORDS
-        mov     es, [ebx + 2]
-        mov     fs, [ebx + 4]
-        mov     gs, [ebx + 6]
-        lea     esp, [ebx + RECORD_REGS]
-        mov     byte [running], 1
-        mov     ds, [ebx]
+        count_and_load 32, e
         popa
         iret
 
@@ -340,32 +346,7 @@ ended64:
         ltr     ax
         xor     eax, eax
         lldt    ax
-        lea     eax, [rbp - stubs64]
-        xor     edx, edx
-        mov     ecx, STUB32
-        div     ecx
-        cmp     byte [running], 0
-        je      .uncounted
-        inc     dword [executed]
-        inc     dword [ends + eax * 4 - 4]
-        inc     dword [index]
-        mov     byte [running], 0
-        jmp     next64
-.uncounted:
-        cmp     ebp, stubs64            ; the first time
-        je      next64
-        inc     dword [index]
-next64: mov     ebx, [index]
-        cmp     ebx, [count]
-        jae     done64
-        shl     ebx, RECORD_SHIFT
-        add     ebx, RECORDS
-        mov     es, [rbx + 2]
-        mov     fs, [rbx + 4]
-        mov     gs, [rbx + 6]
-        lea     rsp, [rbx + RECORD_REGS]
-        mov     byte [running], 1
-        mov     ds, [rbx]
+        count_and_load 64, r
         pop     rax
         pop     rcx
         pop     rdx
