@@ -216,7 +216,7 @@ $(foreach guest,$(TEST_GUESTS),$(eval $(call test_guest_rule,$(guest),$(GUEST_LI
 $(foreach guest,$(CHECK_GUESTS),$(eval $(call test_guest_rule,$(guest),$(CHECK_LIB))))
 
 # The guest fuzzer: several files, and a flat image for its second CPU.
-FUZZ_GUEST := $(addprefix $(B)/guests/fuzz/, fuzz.o world.o trial.o instruction.o modes.o)
+FUZZ_GUEST := $(addprefix $(B)/guests/fuzz/, fuzz.o world.o devices.o trial.o instruction.o modes.o)
 TEST_GUEST_IMAGES += $(B)/guests/fuzz.bin
 $(B)/guests/fuzz/%.o: guests/fuzz/%.c
 	@mkdir -p $(@D)

@@ -19,9 +19,15 @@
 #define FUZZ_IDT     0x22000ull
 #define FUZZ_GROUND  0x30000ull // memory that trials may use as they like
 #define GROUND_SIZE  0x50000ull
-#define FUZZ_TABLES  0x80000ull    // page tables
+#define FUZZ_TABLES  0xc00000ull   // page tables, where no trial's memory is mapped
 #define FUZZ_MAZE    0x40000000ull // linear addresses whose page tables are random
 #define MAZE_SIZE    (8 * PAGE_2M)
+#define FUZZ_ADAPTER 0xc1000000ull // where the disks' host adapter is put
+
+// fw_cfg's DMA requests, in the ground.
+#define FUZZ_REQUESTS (FUZZ_GROUND + 0x2000)
+#define REQUESTS      16
+#define REQUEST_SIZE  16
 
 enum flavour { REAL, PROTECTED, LONG };
 enum paging { PAGING_NONE, PAGING_32, PAGING_PAE, PAGING_LONG };
@@ -90,6 +96,7 @@ static inline bool one_in(unsigned n)
 
 // --- the parts ---
 
+void devices_make(void);
 void world_fill(void);
 void world_make(const struct way *way);                  // everything but the trials
 void trial_make(const struct way *way, unsigned number); // its record and its code

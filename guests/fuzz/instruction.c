@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: MIT
 // The instruction of a trial: a table of kinds, each with a weight. Most are of sorts that exit;
-// the rest are any bytes. What would end the machine (a reset, INIT to CPU 0) is made seldom.
+// the rest are any bytes. What would end the machine (a reset, INIT to CPU 0, other descriptor
+// tables) is made seldom.
 #include "guests/fuzz/trial.h"
 
 #define PORT_CONFIG_ADDRESS 0xcf8
+#define LOCAL_APIC          0xfee00000
+#define ICR                 0x30 // number of the register
 #define ICR_INIT_MASK       0x700u
 #define OPCODE_SYSENTER     0x34 // behind 0FH
 #define OPCODE_SYSEXIT      0x35
 #define SELDOM              256
+#define VERY_SELDOM         4096
+#define FW_CFG_DMA_LOW      0x518
+// Of 0FH 01H; two below are the stores.
+#define GROUP_SGDT          0
+#define GROUP_LGDT          2
+#define GROUP_LIDT          3
+#define GROUP_LMSW          6
 
 static unsigned operand_size(const struct trial *t)
 {
@@ -26,16 +36,16 @@ static void prefix_any(struct trial *t)
 // --- ports ---
 
 static const u16 ports[] = {
-    0x20,  0x21,  0xa0,  0xa1,  0x4d0, 0x4d1,  0x40,   0x41,   0x42,   0x43,   0x61,  0x60,
-    0x70,  0x71,  0x80,  0xed,  0xe0,  0xe4,   0xe9,   0x402,  0xcf8,  0xcfc,  0xcfd, 0xcfe,
-    0x2f8, 0x2fb, 0x3f9, 0x3fa, 0x3fb, 0x3fc,  0x3fd,  0x3fe,  0x510,  0x511,  0x514, 0x600,
-    0x608, 0x620, 0x624, 0x1f0, 0x3d4, 0xfff0, 0xffff, 0x2000, 0x2004, 0x2016,
+    0x20,  0x21,  0xa0,  0xa1,  0x4d0, 0x4d1, 0x40,   0x41,   0x42,   0x43,   0x61,   0x60,
+    0x70,  0x71,  0x80,  0xed,  0xe0,  0xe4,  0xe9,   0x402,  0xcf8,  0xcfc,  0xcfd,  0xcfe,
+    0x2f8, 0x2fb, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd,  0x3fe,  0x510,  0x511,  0x514,  0x518,
+    0x600, 0x608, 0x620, 0x624, 0x1f0, 0x3d4, 0xfff0, 0xffff, 0x2000, 0x2004, 0x2016,
 };
 static const u16 reset_ports[] = {0x64, 0x92, 0xcf9, 0xf4, 0x604, 0x605, 0x3f8};
 
 static u64 port(void)
 {
-    if (one_in(SELDOM))
+    if (one_in(VERY_SELDOM))
         return PICK(reset_ports);
     return one_in(4) ? random64() & 0xffff : PICK(ports);
 }
@@ -47,6 +57,9 @@ static void make_port(struct trial *t)
     t->gpr[GPR_RDX] = one_in(2) ? number : number | (random64() & ~0xffffull);
     if (number == PORT_CONFIG_ADDRESS)
         t->gpr[GPR_RAX] = 0x80000000 | random_below(0x10000);
+    if (number == FW_CFG_DMA_LOW)
+        t->gpr[GPR_RAX] =
+            __builtin_bswap32((u32)FUZZ_REQUESTS + random_below(REQUESTS) * REQUEST_SIZE);
     if (one_in(4))
         emit(t, 0x66);
     if (one_in(6) && number < 0x100) {
@@ -88,7 +101,7 @@ static void make_msr(struct trial *t)
     u64 value = random_value(t->way);
     if (index == MSR_IA32_APIC_BASE && !one_in(16))
         value = 0xfee00800 | (random64() & 0x500);
-    if (index == MSR_X2APIC_FIRST + 0x30 && !one_in(SELDOM))
+    if (index == MSR_X2APIC_FIRST + ICR && !one_in(VERY_SELDOM))
         value &= ~(u64)ICR_INIT_MASK;
     t->gpr[GPR_RCX] = index;
     t->gpr[GPR_RAX] = (u32)value;
@@ -142,6 +155,9 @@ static void make_group(struct trial *t)
     emit(t, 0x0f);
     emit(t, one_in(4) ? 0x00 : 0x01);
     unsigned reg = random_below(8);
+    bool ends = reg == GROUP_LGDT || reg == GROUP_LIDT || reg == GROUP_LMSW;
+    if (ends && t->way->cpl == 0 && !one_in(32))
+        reg -= GROUP_LGDT - GROUP_SGDT; // the store for the load
     if (one_in(2))
         emit_modrm_register(t, reg);
     else
@@ -393,18 +409,42 @@ static void make_vector(struct trial *t)
     emit_immediate(t);
 }
 
-static void make_apic(struct trial *t)
+static const struct registers {
+    u64 base;
+    unsigned count, stride;
+} devices[] = {
+    {LOCAL_APIC, 64, 16},  {LOCAL_APIC, 64, 16},          {0xfec00000, 2, 16}, // the I/O APIC
+    {0xfed00000, 64, 4},                        // HPET, and its timers
+    {0xfed00100, 24, 4},   {0xb00fa000, 64, 4}, // the disks' host adapter: PCI, then its own
+    {FUZZ_ADAPTER, 11, 4}, {FUZZ_ADAPTER + 0x110, 12, 4}, {0xb0000000, 1024, 4},
+    {0xb00f8000, 64, 4},
+};
+
+static void make_register(struct trial *t)
 {
-    unsigned reg = random_below(64);
+    const struct registers *device = &PICK(devices);
+    unsigned reg = random_below(device->count);
     u64 value = random_value(t->way);
-    if (reg == 0x30 && !one_in(SELDOM))
+    if (device->base == LOCAL_APIC && reg == ICR && !one_in(VERY_SELDOM))
         value &= ~(u64)ICR_INIT_MASK;
-    t->gpr[GPR_RBX] = 0xfee00000 + reg * 16;
+    t->gpr[GPR_RBX] = device->base + reg * device->stride + (one_in(32) ? random_below(16) : 0);
     t->gpr[GPR_RAX] = value;
     if (t->way->bits == 16)
         emit(t, 0x67); // EBX
+    if (one_in(16))
+        emit(t, 0x66);
+    else if (t->way->bits == 64 && one_in(8))
+        emit(t, 0x48);
     emit(t, one_in(3) ? 0x8b : 0x89);
     emit(t, 0x03);
+}
+
+static void make_hypercall(struct trial *t)
+{
+    t->gpr[GPR_RAX] = one_in(4) ? random64() : random_below(16);
+    emit(t, 0x0f);
+    emit(t, 0x01);
+    emit(t, one_in(4) ? 0xd9 : 0xc1);
 }
 
 static void make_bytes(struct trial *t)
@@ -420,11 +460,11 @@ static const struct kind {
     u8 weight;
     void (*make)(struct trial *);
 } kinds[] = {
-    {12, make_port},  {6, make_port_string}, {10, make_msr},           {8, make_control},
-    {2, make_debug},  {6, make_group},       {3, make_selector_group}, {12, make_plain},
-    {5, make_branch}, {3, make_segment},     {3, make_stack},          {8, make_memory},
-    {10, make_move},  {4, make_locked},      {8, make_string},         {6, make_vector},
-    {4, make_apic},   {8, make_bytes},
+    {12, make_port},    {6, make_port_string}, {10, make_msr},           {8, make_control},
+    {2, make_debug},    {6, make_group},       {3, make_selector_group}, {12, make_plain},
+    {5, make_branch},   {3, make_segment},     {3, make_stack},          {8, make_memory},
+    {10, make_move},    {4, make_locked},      {8, make_string},         {6, make_vector},
+    {8, make_register}, {2, make_hypercall},   {8, make_bytes},
 };
 
 void instruction_make(struct trial *t)

@@ -5,14 +5,18 @@
 #include "guests/fuzz/fuzz.h"
 #include "guests/fuzz/trial.h"
 
-#define CODE_MAX     32 // bytes that a trial chooses
-#define CODE_END     44 // where the way back lies, at the latest
-#define OPCODE_NOP   0x90
-#define OPCODE_JMP   0xe9
-#define PREFIX_O32   0x66
-#define JMP_SELF     0xfeeb
-#define FLAGS_RANDOM 0x4cd5ull // all but TF, IF, IOPL
-#define REAL_RAM     5
+#define CODE_END         44 // where the way back lies, at the latest
+#define OPCODE_JMP       0xe9
+#define PREFIX_O32       0x66
+#define JMP_SELF         0xfeeb
+#define FLAGS_RANDOM     0x4cd5ull // all but TF, IF, IOPL
+#define SIB_NO_INDEX     0x20
+#define REAL_RAM         5
+#define GROUND_PARAGRAPH (FUZZ_GROUND >> 4)
+#define NOPS             0x9090909090909090ull
+#define FRAME_VALUES     16
+
+typedef u64 u64_unaligned ALIGNED(1);
 
 // --- numbers ---
 
@@ -38,6 +42,7 @@ static const u64 devices[] = {
     0xa0000,    0xb8000,    0xb0000000, 0xb0001000, 0xb0008000, 0xd0000000, 0xfec00000, 0xfec00010,
     0xfec00040, 0xfed00000, 0xfed000f0, 0xfee00000, 0xfee00020, 0xfee00080, 0xfee000b0, 0xfee000f0,
     0xfee00300, 0xfee00310, 0xfee00320, 0xfee00380, 0xfee003e0, 0xff000000, 0xff000ff8, 0xff00fff0,
+    0xfed00100, 0xfed00108, 0xb00fa000, 0xb00fa024, 0xc1000000, 0xc1000010, 0xc1000110, 0xc1000138,
 };
 
 u64 random_address(const struct way *way)
@@ -102,7 +107,7 @@ static u16 random_selector(const struct way *way, bool ram)
 u16 random_any_selector(const struct way *way)
 {
     if (way->flavour == REAL)
-        return (u16)random_below(0x8000);
+        return (u16)(GROUND_PARAGRAPH + random_below(0x5000));
     return one_in(8) ? (u16)random64() : (u16)(random_below(SEL_RANDOM + 64) & ~4u);
 }
 
@@ -133,8 +138,8 @@ void emit_modrm_memory(struct trial *t, unsigned reg)
     if (wide && mod == 0 && rm == 5)
         rm = 3; // no absolute address
     emit(t, (u8)(mod << 6 | (reg & 7) << 3 | rm));
-    if (wide && rm == 4)
-        emit(t, (u8)(random64() & 0x3f)); // SIB
+    if (wide && rm == 4) // SIB; two addresses in memory make one beyond it
+        emit(t, (u8)(t->ram ? SIB_NO_INDEX | random_below(4) : random_below(0x40)));
     emit_number(t, random_below(32), mod == 1 ? 1 : mod == 2 ? (wide ? 4 : 2) : 0);
 }
 
@@ -148,10 +153,10 @@ static u32 way_back(const struct way *way)
     return way->bits == 64 ? h->finish64 : way->bits == 32 ? h->finish_compat : h->finish_compat16;
 }
 
-static void place(u8 *at, u64 value, unsigned size)
+// Eight bytes, of which those that count are followed by what is placed next.
+static void place(u8 *at, u64 value)
 {
-    for (unsigned i = 0; i < size; i++)
-        at[i] = (u8)(value >> 8 * i);
+    *(volatile u64_unaligned *)at = value;
 }
 
 static void end_place(const struct way *way, u8 *code)
@@ -159,20 +164,23 @@ static void end_place(const struct way *way, u8 *code)
     bool prefix = way->bits == 16 && way->flavour != REAL;
     unsigned operand = way->flavour == REAL ? 2 : 4;
     if (way->cpl) {
-        place(code, OPCODE_INT | INT_FINISHED << 8 | (u64)JMP_SELF << 16, 4);
+        place(code, OPCODE_INT | INT_FINISHED << 8 | (u64)JMP_SELF << 16 | NOPS << 32);
         return;
     }
     if (prefix)
         *code++ = PREFIX_O32;
     *code++ = OPCODE_JMP;
-    place(code, way_back(way) - ((u64)code + operand), operand);
+    u64 displacement = (way_back(way) - ((u64)code + operand)) & (BIT(8 * operand) - 1);
+    place(code, displacement | NOPS << 8 * operand);
 }
 
 static void code_place(const struct trial *t, unsigned number)
 {
     u8 *code = (u8 *)(FUZZ_CODE + number * CODE_SIZE);
-    for (unsigned i = 0; i < CODE_SIZE; i++)
-        code[i] = i < t->length ? t->code[i] : OPCODE_NOP;
+    for (unsigned i = 0; i < CODE_SIZE; i += sizeof(u64))
+        place(code + i, NOPS);
+    for (unsigned i = 0; i < t->length; i++)
+        code[i] = t->code[i];
     end_place(t->way, code + CODE_END);
     if (!t->loose)
         end_place(t->way, code + t->length);
@@ -186,7 +194,7 @@ struct record {
 
 static void record_add(struct record *r, u64 value, unsigned size)
 {
-    place(r->at, value, size);
+    place(r->at, value);
     r->at += size;
 }
 
@@ -250,8 +258,8 @@ static void record_long(const struct trial *t, struct record *r, u64 ip, u64 fla
     record_add(r, way->cpl ? SEL_USER_DATA : SEL_DATA, 8);
 }
 
-// No steps where tables or stacks may be gone. What is left of a record is the trial's stack, if it
-// has that of level 0: frames to return to.
+// No steps where tables or stacks may be gone. Behind its registers a trial has its stack, if it
+// has that of level 0: frames to return to, then what was there before.
 static void record_place(const struct trial *t, unsigned number)
 {
     u8 *start = (u8 *)(FUZZ_RECORDS + number * RECORD_SIZE);
@@ -265,9 +273,28 @@ static void record_place(const struct trial *t, unsigned number)
         record_long(t, &r, ip, random_flags(t->way, !t->ram));
     else
         record_legacy(t, &r, ip, random_flags(t->way, !t->ram));
-    while (r.at + 8 <= start + RECORD_SIZE)
+    for (unsigned i = 0; i < FRAME_VALUES; i++)
         record_add(&r, one_in(2) ? random_any_selector(t->way) : random_value(t->way),
                    one_in(4) ? 2 : 4);
+}
+
+// What stands before the instruction: it blocks or unblocks interrupts, or turns strings around. It
+// changes no register that the instruction has values in.
+static void lead_make(struct trial *t)
+{
+    static const u8 leads[][2] = {{0xfa}, {0xfb}, {0xfd}, {0x0f, 0x06}, {0x16, 0x17}};
+    const u8 *lead = leads[random_below(ARRAY_SIZE(leads) - (t->way->bits == 64))];
+    emit(t, lead[0]);
+    if (lead[1])
+        emit(t, lead[1]);
+}
+
+// A string instruction that goes on for long overwrites what modes.asm stands on.
+static u64 random_repeats(void)
+{
+    if (one_in(1024))
+        return random64();
+    return random_below(one_in(16) ? PAGE_SIZE / sizeof(u64) : 40);
 }
 
 void trial_make(const struct way *way, unsigned number)
@@ -275,7 +302,9 @@ void trial_make(const struct way *way, unsigned number)
     struct trial t = {.way = way};
     for (unsigned i = 0; i < ARRAY_SIZE(t.gpr); i++)
         t.gpr[i] = one_in(4) ? random_value(way) : random_address(way);
-    t.gpr[GPR_RCX] = one_in(16) ? random_value(way) : random_below(40);
+    t.gpr[GPR_RCX] = random_repeats();
+    if (one_in(4))
+        lead_make(&t);
     instruction_make(&t);
     record_place(&t, number);
     code_place(&t, number);

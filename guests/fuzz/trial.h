@@ -5,11 +5,12 @@
 #include "guests/fuzz/fuzz.h"
 
 #define OPCODE_INT 0xcd
+#define CODE_MAX   32 // bytes that a trial chooses
 
 struct trial {
     const struct way *way;
-    u64 gpr[16];
-    u8 code[32];
+    u64 gpr[GPR_COUNT];
+    u8 code[CODE_MAX];
     unsigned length;
     bool ram;   // selectors of memory alone
     bool loose; // bytes of any sort: room is left for an instruction's rest

@@ -50,11 +50,12 @@ enum {
     PT_LOW_32,
     PT_MAZE_32
 };
-#define MAZE_TABLES 2
-#define TABLE(n)    ((volatile u64 *)(FUZZ_TABLES + (n)*PAGE_SIZE))
-#define TABLE32(n)  ((volatile u32 *)(FUZZ_TABLES + (n)*PAGE_SIZE))
-#define PDE_2M(a)   ((a) >> 21 & 511)
-#define PDE_4M(a)   ((a) >> 22)
+#define MAZE_TABLES  2
+#define TABLE(n)     ((volatile u64 *)(FUZZ_TABLES + (n)*PAGE_SIZE))
+#define FUZZ_MAZE_PT (FUZZ_TABLES + PT_MAZE * PAGE_SIZE)
+#define TABLE32(n)   ((volatile u32 *)(FUZZ_TABLES + (n)*PAGE_SIZE))
+#define PDE_2M(a)    ((a) >> 21 & 511)
+#define PDE_4M(a)    ((a) >> 22)
 
 struct PACKED tss32 {
     u32 link, esp0, ss0, stacks[4], cr3, eip, eflags, eax, ecx, edx, ebx, esp, ebp, esi, edi;
@@ -213,23 +214,30 @@ static void tasks_make(const struct way *way)
 
 // --- paging ---
 
+// None is that of what modes.asm stands on.
+#define PLACE_PAGES 16
 static const u64 places[] = {
-    FUZZ_GROUND, FUZZ_GROUND + GROUND_SIZE - PAGE_SIZE,
-    0xa0000,     0xf0000,
-    0xb0000000,  0xd0000000,
-    0xfec00000,  0xfed00000,
-    0xfee00000,  0xff000000,
-    0xfffff000,  FUZZ_TABLES + PT_MAZE *PAGE_SIZE,
+    FUZZ_GROUND,  FUZZ_GROUND + GROUND_SIZE - PLACE_PAGES *PAGE_SIZE,
+    0xa0000,      0xe0000,
+    0xb0000000,   0xd0000000,
+    0xfec00000,   0xfed00000,
+    0xfee00000,   0xff000000,
+    0xffff0000,   0xfffff000,
+    FUZZ_ADAPTER, FUZZ_MAZE_PT,
 };
 
+// There are thousands in a block: the bits of one random number have to do.
 static u64 random_entry(void)
 {
-    u64 entry = PICK(places) + (one_in(2) ? 0 : (u64)random_below(16) * PAGE_SIZE);
-    entry |= one_in(8) ? random64() & 0xfff : PTE_FLAGS | (random64() & 0xe78);
-    if (one_in(16))
-        entry |= BIT(random_below(64));
-    if (one_in(16))
-        entry &= ~BIT(random_below(12));
+    u64 bits = random64(), entry = places[bits % ARRAY_SIZE(places)];
+    bits /= ARRAY_SIZE(places);
+    if (entry != FUZZ_MAZE_PT)
+        entry += bits & (PLACE_PAGES - 1) << PAGE_SHIFT;
+    entry |= bits & 0x700000 ? PTE_FLAGS | (bits & 0xe78) : bits & 0xfff;
+    if (!(bits & 0xf000000))
+        entry |= BIT(bits >> 28 & 63);
+    if (!(bits & 0xf00000000000))
+        entry &= ~BIT((bits >> 48) % 12);
     return entry;
 }
 
@@ -256,13 +264,13 @@ static u64 low_entry(u64 address)
 {
     bool user = address < FUZZ_BASE ||
                 (address >= FUZZ_CODE && address < FUZZ_CODE + FUZZ_TRIALS * CODE_SIZE) ||
-                (address >= FUZZ_GROUND && address < FUZZ_TABLES) || address >= 0xa0000;
+                address >= FUZZ_GROUND;
     return address < MIB ? address | PTE_P | PTE_W | (user ? PTE_U : 0) : 0;
 }
 
 // Devices one to one, in large pages; no code, which would be a kernel's last.
-static const u64 devices[] = {0xb0000000, 0xd0000000, 0xfec00000,
-                              0xfee00000, 0xff000000, 0xffe00000};
+static const u64 devices[] = {0xb0000000, 0xd0000000, 0xfec00000,  0xfee00000,
+                              0xff000000, 0xffe00000, FUZZ_ADAPTER};
 
 static void long_tables(bool is_long)
 {
@@ -345,8 +353,11 @@ void world_fill(void)
 {
     static const struct {
         u64 base, size;
-    } areas[] = {
-        {0x1000, 0xf000}, {0x24000, 0xc000}, {FUZZ_GROUND, GROUND_SIZE}, {0x90000, 0xfc00}};
+    } areas[] = {{0x1000, 0xf000},
+                 {0x24000, 0xc000},
+                 {FUZZ_GROUND, GROUND_SIZE},
+                 {0x80000, 0x1fc00},
+                 {0xc0000, 0x20000}};
     for (unsigned i = 0; i < ARRAY_SIZE(areas); i++)
         fill(areas[i].base, areas[i].size, FILL_INT3);
 }
@@ -362,4 +373,5 @@ void world_make(const struct way *way)
         idt_make(way);
     tasks_make(way);
     paging_make(way);
+    devices_make();
 }
