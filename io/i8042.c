@@ -32,12 +32,15 @@
 
 // What is said to a keyboard, and what it says.
 #define KEYBOARD_ECHO     0xee
+#define KEYBOARD_SET      0xf0 // and a parameter; 0 asks which one it is
 #define KEYBOARD_IDENTIFY 0xf2
 #define KEYBOARD_RESET    0xff
 #define KEYBOARD_ACK      0xfa
 #define KEYBOARD_PASSED   0xaa
 #define KEYBOARD_ID_FIRST 0xab
 #define KEYBOARD_ID_LAST  0x83
+#define SETS              3
+#define SET_DEFAULT       2
 
 enum i8042_command {
     COMMAND_READ_RAM = 0x20,  // to 0x3f
@@ -164,6 +167,15 @@ static void i8042_command(struct i8042 *k, u8 command)
     }
 }
 
+// The parameter after KEYBOARD_SET; what comes from the keyboard is not translated here.
+static void i8042_choose_set(struct i8042 *k, u8 value)
+{
+    if (value == 0)
+        k->queue[k->queued++] = k->set;
+    else if (value <= SETS)
+        k->set = value;
+}
+
 // A command or its parameter: each is acknowledged.
 static void i8042_keyboard(struct i8042 *k, u8 value)
 {
@@ -173,8 +185,13 @@ static void i8042_keyboard(struct i8042 *k, u8 value)
         return;
     }
     i8042_answer(k, value == KEYBOARD_ECHO ? KEYBOARD_ECHO : KEYBOARD_ACK, 0);
-    if (value == KEYBOARD_RESET)
+    if (k->choosing_set)
+        i8042_choose_set(k, value);
+    k->choosing_set = value == KEYBOARD_SET;
+    if (value == KEYBOARD_RESET) {
         k->queue[k->queued++] = KEYBOARD_PASSED;
+        k->set = SET_DEFAULT;
+    }
     if (value == KEYBOARD_IDENTIFY) { // the last first
         k->queue[k->queued++] = KEYBOARD_ID_LAST;
         k->queue[k->queued++] = KEYBOARD_ID_FIRST;
@@ -269,6 +286,8 @@ void i8042_reset(struct i8042 *k)
     k->output = 0;
     k->command = 0;
     k->queued = 0;
+    k->choosing_set = false;
+    k->set = SET_DEFAULT;
     memset(k->ram, 0, sizeof(k->ram));
     i8042_update(k);
 }

@@ -16,6 +16,8 @@ struct i8042 {
     u8 output;                     // the output buffer
     u8 command;                    // one that waits for its parameter; 0: none
     bool keyboard;                 // one is plugged in. Nobody ever types on it
+    bool choosing_set;             // the keyboard's next byte is the parameter of "scan code set"
+    u8 set;                        // of scan codes, 1 to 3
     u8 queue[I8042_QUEUE], queued; // what it says after the byte in `output`
     u8 ram[32];                    // byte 0 is the command byte's place
 };

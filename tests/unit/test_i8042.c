@@ -126,6 +126,21 @@ TEST(a_keyboard_acknowledges_and_never_types)
     CHECK_EQ(status() & 0x01, 0);
 }
 
+TEST(a_keyboard_knows_its_scan_code_set)
+{
+    static const u8 bytes[] = {0xf0, 0x00, 0xf0, 0x03, 0xf0, 0x00, 0xff, 0xf0, 0x00};
+    static const u8 answers[] = {0, 2, 0, 0, 0, 3, 0xaa, 0, 2}; // after the acknowledge
+    start();
+    kbc.keyboard = true;
+    for (unsigned i = 0; i < sizeof(bytes); i++) {
+        chip_out(&kbc.data, 0, bytes[i]);
+        CHECK_EQ(data(), 0xfa);
+        CHECK_EQ(status() & 0x01, answers[i] != 0);
+        if (answers[i])
+            CHECK_EQ(data(), answers[i]);
+    }
+}
+
 TEST(survives_anything)
 {
     start();
