@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#include "tests/unit/disk_rig.h"
+
+TEST(a_queued_command_that_fails_is_in_the_log)
+{
+    u8 fis[20];
+    start();
+    ata_fis(fis, 0x60, SECTORS, 0);
+    fis[3] = 1;
+    prepare(0, 5, fis, NULL, NULL, 0);
+    wr(PORT(0) + PORT_SACT, 1 << 5);
+    issue(0, 1 << 5);
+    CHECK_EQ(rd(PORT(0) + PORT_SACT), 1 << 5);
+    CHECK_EQ(rd(PORT(0) + PORT_CI), 0);
+    CHECK(rd(PORT(0) + PORT_IS) & PORT_IS_TASK_FILE);
+    recover(0);
+    CHECK_EQ(rd(PORT(0) + PORT_SACT), 0);
+    command(0x2f, 0x10, 1, 512);
+    CHECK_EQ(memory[DATA], 5);
+    CHECK_EQ(memory[DATA + 3], ATA_ERROR_NOT_FOUND);
+    u8 sum = 0;
+    for (unsigned i = 0; i < 512; i++)
+        sum = (u8)(sum + memory[DATA + i]);
+    CHECK_EQ(sum, 0);
+}
+
+TEST(an_unknown_command_is_aborted)
+{
+    start();
+    command(0xb0, 0, 1, 0); // SMART
+    CHECK_EQ(rd(PORT(0) + PORT_TFD), ATA_ERROR_ABORT << 8 | 0x51);
+}
+
+TEST(a_write_without_host_memory_fails)
+{
+    start();
+    no_memory = true;
+    command(0x35, 0, 1, 512);
+    CHECK(rd(PORT(0) + PORT_IS) & PORT_IS_TASK_FILE);
+    no_memory = false;
+    recover(0);
+    command(0x35, 0, 1, 512);
+    CHECK_EQ(rd(PORT(0) + PORT_IS), PORT_IS_REGISTER);
+}
+
+TEST(identify_tells_the_size_and_sums_up)
+{
+    start();
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 120] | memory[DATA + 121] << 8, SECTORS);
+    CHECK_EQ(memory[DATA + 200] | memory[DATA + 201] << 8, SECTORS);
+    CHECK_EQ(memory[DATA + 54], 'l'); // a word's high byte comes first
+    CHECK_EQ(memory[DATA + 55], 'P');
+    u8 sum = 0;
+    for (unsigned i = 0; i < 512; i++)
+        sum = (u8)(sum + memory[DATA + i]);
+    CHECK_EQ(sum, 0);
+}
+
+TEST(features_show_in_identify)
+{
+    u8 fis[20];
+    start();
+    ata_fis(fis, 0xef, 0, 0x44);
+    fis[3] = TRANSFER_MODE;
+    prepare(0, 0, fis, NULL, NULL, 0);
+    issue(0, 1);
+    fis[3] = WRITE_CACHE_OFF;
+    prepare(0, 0, fis, NULL, NULL, 0);
+    issue(0, 1);
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 177], 0x10); // word 88
+    CHECK_EQ(memory[DATA + 170] & 0x20, 0);
+}
+
+static u32 set_mode(u8 mode)
+{
+    u8 fis[20];
+    ata_fis(fis, 0xef, 0, mode);
+    fis[3] = TRANSFER_MODE;
+    prepare(0, 0, fis, NULL, NULL, 0);
+    issue(0, 1);
+    u32 result = rd(PORT(0) + PORT_TFD);
+    recover(0);
+    return result;
+}
+
+TEST(a_transfer_mode_is_one_of_those_offered)
+{
+    start();
+    CHECK_EQ(set_mode(0x46), ATA_ERROR_ABORT << 8 | 0x51);
+    CHECK_EQ(set_mode(0x23), ATA_ERROR_ABORT << 8 | 0x51);
+    CHECK_EQ(set_mode(0x0c), 0x50);
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 177], 0x20); // still Ultra DMA 5
+    CHECK_EQ(set_mode(0x21), 0x50);
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 127], 0x02);
+    CHECK_EQ(memory[DATA + 177], 0);
+}
+
+TEST(a_small_disk_has_few_cylinders)
+{
+    start();
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 2] | memory[DATA + 3] << 8, 1);
+    disk_content.size = 100ull * 16 * 63 * 512;
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 2] | memory[DATA + 3] << 8, 100);
+    disk_content.size = 64 * GIB;
+    command(0xec, 0, 0, 512);
+    CHECK_EQ(memory[DATA + 2] | memory[DATA + 3] << 8, 16383);
+    CHECK(memory[DATA + 164] & 8); // power management
+    disk_content.size = sizeof(disk_file);
+}
+
+TEST(a_seek_has_no_count)
+{
+    start();
+    command(0x70, SECTORS - 1, 0, 0);
+    CHECK_EQ(rd(PORT(0) + PORT_TFD), 0x50);
+    command(0x70, SECTORS, 0, 0);
+    CHECK_EQ(rd(PORT(0) + PORT_TFD), ATA_ERROR_NOT_FOUND << 8 | 0x51);
+}
+
+TEST(a_drive_in_standby_says_so_until_it_is_read)
+{
+    start();
+    command(0xe5, 0, 0, 0);
+    CHECK_EQ(received(0, 0x4c), 0xff);
+    command(0xe0, 0, 0, 0);
+    command(0xe5, 0, 0, 0);
+    CHECK_EQ(received(0, 0x4c), 0);
+    command(0x25, 0, 1, 512);
+    command(0xe5, 0, 0, 0);
+    CHECK_EQ(received(0, 0x4c), 0xff);
+}
+
+TEST(a_log_has_one_page)
+{
+    start();
+    command(0x2f, 0, 1, 512);
+    CHECK_EQ(memory[DATA + 0x20], 1);
+    command(0x2f, 0x100, 1, 512);
+    CHECK_EQ(rd(PORT(0) + PORT_TFD), ATA_ERROR_ABORT << 8 | 0x51);
+}
