@@ -323,7 +323,15 @@ $(B)/guests/xen:
 	$(FETCH_BINARY) xen-hypervisor-4.17-amd64 $(B)/packages/xen
 	gzip -dc $(B)/packages/xen/boot/xen-4.17-amd64.gz > $@
 
-KERNELS := $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen
+INSTALLER := usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64
+$(B)/guests/vmlinuz-installer $(B)/guests/initrd-installer.gz &:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) debian-installer-12-netboot-amd64 $(B)/packages/installer
+	cp $(B)/packages/installer/$(INSTALLER)/linux $(B)/guests/vmlinuz-installer
+	cp $(B)/packages/installer/$(INSTALLER)/initrd.gz $(B)/guests/initrd-installer.gz
+
+KERNELS := $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen $(B)/guests/vmlinuz-installer \
+    $(B)/guests/initrd-installer.gz
 
 # What firmware in a VM starts: a UEFI application on a FAT disk, and GRUB on a CD.
 $(B)/guests/hello.o: guests/hello/hello.c

@@ -136,6 +136,16 @@ class Run:
             if re.search(pattern, printed) or time.monotonic() > deadline:
                 return printed
 
+    def wait_for_log(self, name, pattern, limit):
+        """Until a VM that nobody is attached to has written something, within some seconds of its own time: however
+        busy the machine is on which the emulator runs."""
+        while not re.search(pattern, self.command(f"log {name} 60", LINUX_SECONDS)):
+            listing = self.command("list", LINUX_SECONDS)
+            row = re.search(rf"^{name} .* (\d+) s\b", listing, re.MULTILINE)
+            if not row or int(row.group(1)) > limit:
+                raise EmulatorError(f"VM {name} did not write '{pattern}' in {limit} s:\n{listing}")
+            time.sleep(QUIET_SECONDS)
+
     def test_guest(self, name, timeout=COMMAND_SECONDS):
         """Starts a test guest with its console, checks its verdict, and returns what it printed."""
         start = len(self.emulator.transcript)

@@ -12,6 +12,7 @@ import exit_costs  # noqa: F401
 import firmware  # noqa: F401
 import fuzz_guest  # noqa: F401
 import kernels  # noqa: F401
+import installer  # noqa: F401
 import linux  # noqa: F401
 import many  # noqa: F401
 import no_engine  # noqa: F401
