@@ -278,6 +278,10 @@ $(B)/guests/vmlinuz:
 	$(FETCH_BINARY) --dependency '^linux-image-[0-9]' linux-image-cloud-amd64 $(B)/packages/linux
 	cp $(B)/packages/linux/boot/vmlinuz-* $@
 
+# The same for loaders of ELF files: it is a PVH kernel as well.
+$(B)/guests/vmlinux: guests/linux/extract-vmlinux $(B)/guests/vmlinuz
+	$^ $@
+
 $(BUSYBOX):
 	$(FETCH_BINARY) busybox-static $(B)/packages/busybox-static
 	touch $@

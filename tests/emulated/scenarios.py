@@ -18,3 +18,4 @@ import many  # noqa: F401
 import no_engine  # noqa: F401
 import scheduling  # noqa: F401
 import tasks  # noqa: F401
+import together  # noqa: F401
