@@ -77,12 +77,15 @@ static void priorities_changed(struct lapic *lapic)
         lapic->ops->changed(lapic);
 }
 
+// Only for what TPR alone holds off: an EOI to come is heard of anyway, and a lower TPR that is no
+// news would leave a threshold above it, with which the CPU refuses to enter.
 unsigned lapic_tpr_threshold(const struct lapic *lapic)
 {
     if (!lapic->irr_words || tpr_is_heard(lapic))
         return 0;
     u32 requested = priority_class((u32)vectors_highest(lapic->irr, lapic->irr_words));
-    return requested <= lapic_tpr(lapic) ? requested >> LAPIC_CLASS_SHIFT : 0;
+    bool held_off = requested <= lapic_tpr(lapic) && requested > class_in_service(lapic);
+    return held_off ? requested >> LAPIC_CLASS_SHIFT : 0;
 }
 
 void lapic_tpr_attach(struct lapic *lapic, u32 *tpr)

@@ -257,6 +257,25 @@ TEST(what_waited_for_an_eoi_and_waits_for_cr8_now_is_heard_of)
     CHECK_EQ(lapic_tpr_threshold(&cpus[0]), 6);
 }
 
+// The entry checks refuse a threshold above TPR. What is in service holds the request off too, so
+// nobody would hear of the write.
+TEST(no_threshold_outlives_a_lower_tpr)
+{
+    fresh_shadow();
+    cr8_set(0);
+    lapic_raise(&cpus[0], 0x71, false);
+    lapic_accept(&cpus[0], 0x71);
+    lapic_raise(&cpus[0], 0x61, false);
+    cr8_set(8);
+    unsigned threshold = lapic_tpr_threshold(&cpus[0]);
+    heard[0].changed = 0;
+    wr(0, LAPIC_TPR, 0);
+    CHECK(heard[0].changed || threshold == 0);
+    lapic_eoi(&cpus[0]);
+    CHECK_EQ(heard[0].changed, 1);
+    CHECK_EQ(lapic_pending(&cpus[0]), 0x61);
+}
+
 TEST(a_tpr_that_software_lowers_is_heard_of)
 {
     fresh_shadow();
@@ -268,4 +287,50 @@ TEST(a_tpr_that_software_lowers_is_heard_of)
     CHECK_EQ(heard[0].changed, 1);
     CHECK_EQ(lapic_pending(&cpus[0]), 0x71);
     CHECK_EQ(lapic_tpr_threshold(&cpus[0]), 0);
+}
+
+// As the run loop does before an entry; what it was told then holds until the next time.
+static unsigned threshold;
+
+static void attend(void)
+{
+    int vector = lapic_pending(&cpus[0]);
+    if (vector >= 0)
+        lapic_accept(&cpus[0], (u8)vector);
+    threshold = lapic_tpr_threshold(&cpus[0]);
+    heard[0].changed = 0;
+}
+
+static bool random_step(void)
+{
+    u32 class = (u32)rand() % 16;
+    switch (rand() % 5) {
+    case 0:
+        shadow = class << LAPIC_CLASS_SHIFT; // MOV CR8
+        return class < threshold;
+    case 1:
+        wr(0, LAPIC_TPR, (u32)rand() & 0xff);
+        return false;
+    case 2:
+        wr(0, LAPIC_EOI, 0);
+        return false;
+    case 3:
+        lapic_raise(&cpus[0], (u8)(class << LAPIC_CLASS_SHIFT | 0x10 | (u32)rand() % 16), false);
+        return false;
+    default:
+        return true; // it looks for another reason
+    }
+}
+
+TEST(a_random_walk_loses_no_interrupt_and_never_breaks_the_entry_checks)
+{
+    fresh_shadow();
+    attend();
+    for (unsigned i = 0; i < 200000; i++) {
+        bool exits = random_step();
+        if (exits || heard[0].changed)
+            attend();
+        CHECK(threshold <= lapic_cr8_read(&cpus[0]));
+        CHECK_EQ(lapic_pending(&cpus[0]), -1);
+    }
 }
