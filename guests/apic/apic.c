@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Interrupt chips as software sees them: the local APIC's registers after reset by both of its
-// faces, priorities, IPIs to itself, timer modes, errors, the steps of IA32_APIC_BASE; the timer
-// chip through the PIC and through the I/O APIC.
+// faces, timer modes, errors, the steps of IA32_APIC_BASE; the timer chip through the PIC and
+// through the I/O APIC. What is delivered when, and to whom: guests/delivery.
 #include "guests/lib/check.h"
 #include "guests/lib/apic.h"
 
 #define VECTOR_LOW    0x41
-#define VECTOR_HIGH   0x71
 #define VECTOR_ERROR  0x61
 #define VECTOR_TIMER  0x51
 #define VECTOR_PIC    0x30
@@ -18,12 +17,14 @@
 #define DFR_RESET     0xffffffffu
 #define VERSION_MASK  0xf0
 #define VERSION_LOCAL 0x10
-#define TPR_CLASS_7   0x70
 #define APIC_RESERVED 0x04 // a number without a register
 #define BASE_RESERVED BIT(9)
+#define ESR_REGISTER  BIT(7)
+
+#define APIC_PAGE_MOVED 0xfef00000ull
+#define NOTHING         0xffffffffu
 
 static volatile unsigned taken[256];
-static volatile u8 order[16];
 static volatile unsigned count;
 
 static bool on_interrupt(u64 vector, u64 error, u64 *frame)
@@ -33,7 +34,7 @@ static bool on_interrupt(u64 vector, u64 error, u64 *frame)
     if (vector < 32)
         return false;
     taken[vector]++;
-    order[count++ % ARRAY_SIZE(order)] = (u8)vector;
+    count++;
     if (vector != SPURIOUS)
         apic_write(APIC_EOI, 0);
     return true;
@@ -54,12 +55,12 @@ static bool wait_for(unsigned vector)
     return taken[vector] > 0;
 }
 
-static void self_ipi(unsigned vector)
-{
-    apic_write(APIC_ICR, vector | APIC_ICR_ASSERT | APIC_ICR_SELF);
-}
-
 // --- IA32_APIC_BASE: off, xAPIC, x2APIC ---
+
+static u32 page_read(u64 page, enum apic_register reg)
+{
+    return *(volatile u32 *)(page + ((u64)reg << 4));
+}
 
 #define BASE_FAULTS(what, value)                                                                   \
     FAULTS(what, VECTOR_GP, 0, "wrmsr",                                                            \
@@ -77,13 +78,19 @@ static void base(void)
            : "rax", "rdx");
     BASE_FAULTS("APIC_BASE reserved", xapic | BASE_RESERVED);
     BASE_FAULTS("x2APIC without enable", (xapic & ~APIC_BASE_ENABLE) | APIC_BASE_EXTD);
+    wrmsr(MSR_IA32_APIC_BASE, (xapic & ~APIC_PAGE) | APIC_PAGE_MOVED);
+    check_equal(page_read(APIC_PAGE_MOVED, APIC_VERSION) & VERSION_MASK, VERSION_LOCAL,
+                "the page where APIC_BASE says");
+    check_equal(page_read(APIC_PAGE, APIC_VERSION), NOTHING, "and nowhere else");
     wrmsr(MSR_IA32_APIC_BASE, xapic & ~APIC_BASE_ENABLE);
+    check_equal(page_read(APIC_PAGE, APIC_ID), NOTHING, "no page when it is off");
     check(!cpu_has(1, EDX, 9), "CPUID shows no APIC when it is off");
     BASE_FAULTS("off to x2APIC", xapic | APIC_BASE_EXTD);
     wrmsr(MSR_IA32_APIC_BASE, xapic);
     check(cpu_has(1, EDX, 9), "CPUID shows the APIC again");
     wrmsr(MSR_IA32_APIC_BASE, xapic | APIC_BASE_EXTD);
     BASE_FAULTS("x2APIC to xAPIC", xapic);
+    check_equal(page_read(APIC_PAGE, APIC_ID), NOTHING, "no page in x2APIC mode");
     wrmsr(MSR_IA32_APIC_BASE, xapic & ~APIC_BASE_ENABLE);
     wrmsr(MSR_IA32_APIC_BASE, xapic);
 }
@@ -116,28 +123,28 @@ static void reset_values(void)
 
 // --- both faces ---
 
-static void priorities(void)
+// --- the timer ---
+
+static void timer_modes(void)
 {
-    expect_none();
-    self_ipi(VECTOR_LOW);
-    self_ipi(VECTOR_HIGH);
-    check(apic_read(APIC_IRR + VECTOR_LOW / 32) >> VECTOR_LOW % 32 & 1, "IRR shows the low one");
-    interrupts_take();
-    check(count == 2 && order[0] == VECTOR_HIGH && order[1] == VECTOR_LOW,
-          "the high one comes first");
-    expect_none();
-    apic_write(APIC_TPR, TPR_CLASS_7);
-    check_equal(apic_read(APIC_PPR), TPR_CLASS_7, "PPR follows TPR");
-    u64 cr8;
-    __asm__ volatile("mov %%cr8, %0" : "=r"(cr8));
-    check_equal(cr8, TPR_CLASS_7 >> 4, "CR8 shows TPR");
-    self_ipi(VECTOR_HIGH);
-    interrupts_take();
-    check_equal(count, 0, "TPR holds off its own class");
-    __asm__ volatile("mov %0, %%cr8" : : "r"(0ull) : "memory");
-    check_equal(apic_read(APIC_TPR), 0, "CR8 sets TPR");
-    interrupts_take();
-    check_equal(taken[VECTOR_HIGH], 1, "it comes when TPR falls");
+    apic_write(APIC_TIMER_DIVIDE, APIC_DIVIDE_BY_1);
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER | APIC_LVT_MASKED);
+    apic_write(APIC_TIMER_INITIAL, NOTHING);
+    u32 before = apic_read(APIC_TIMER_CURRENT);
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER | APIC_LVT_MASKED | APIC_LVT_PERIODIC);
+    u32 after = apic_read(APIC_TIMER_CURRENT);
+    check(after && after <= before, "from one-shot to periodic the count goes on");
+    check_equal(apic_read(APIC_TIMER_INITIAL), NOTHING, "and the initial count stays");
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER | APIC_LVT_MASKED | APIC_LVT_TSC_DEADLINE);
+    check_equal(apic_read(APIC_TIMER_CURRENT), 0, "with deadlines it stops");
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER | APIC_LVT_MASKED);
+    check_equal(apic_read(APIC_TIMER_CURRENT), 0, "and does not start again");
+    apic_write(APIC_TIMER_INITIAL, 1);
+    u64 end = rdtsc() + WAIT_TICKS / 100;
+    while (rdtsc() < end)
+        ;
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER | APIC_LVT_MASKED | APIC_LVT_PERIODIC);
+    check_equal(apic_read(APIC_TIMER_CURRENT), 0, "nor does one that is over, as a periodic one");
 }
 
 static void timer(void)
@@ -187,13 +194,19 @@ static void errors(void)
     apic_write(APIC_ESR, 0);
     check_equal(apic_read(APIC_ESR), 0, "then it is clear");
     apic_write(APIC_LVT_ERROR, APIC_LVT_MASKED | VECTOR_ERROR);
+    if (apic_is_x2apic())
+        return;
+    check_equal(page_read(APIC_PAGE, APIC_RESERVED), 0, "a register that is not there");
+    apic_write(APIC_ESR, 0);
+    check_equal(apic_read(APIC_ESR), ESR_REGISTER, "is an error");
+    apic_write(APIC_ESR, 0);
 }
 
 static void both(void)
 {
     reset_values();
     apic_write(APIC_SVR, APIC_SVR_ENABLE | SPURIOUS);
-    priorities();
+    timer_modes();
     timer();
     errors();
 }
