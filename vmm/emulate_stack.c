@@ -3,9 +3,12 @@
 // in memory. SDM volume 1, "Procedure Stack", and volume 2 for each instruction.
 #include "vmm/emulation.h"
 #include "arch/x86_64/regs.h"
+#include "vmm/lib/string.h"
 
 #define MEMO_OPERAND 0
 #define MEMO_STACK   1
+
+#define ENTER_LEVELS 32
 
 static u64 stack_mask(struct emulation *e)
 {
@@ -114,18 +117,28 @@ enum exit_action emulation_leave(struct emulation *e)
     return ACTION_NEXT;
 }
 
+// With a nesting level, the frames that enclose this one are copied from the former frame, and this
+// one's address goes below them.
 enum exit_action emulation_enter(struct emulation *e)
 {
-    struct emulation_operand to;
+    struct emulation_operand from, to;
     struct insn_operand rbp = frame_register(e);
-    u64 top, mask;
-    if (e->insn->immediate)
-        return emulation_cannot(e); // copies frame pointers
-    if (!emulation_map_top(e, rbp.size, &top, &mask, &to))
+    u8 frames[(ENTER_LEVELS + 1) * sizeof(u64)];
+    u64 top, mask, former = emulation_gpr(e, GPR_RBP);
+    unsigned level = e->insn->immediate % ENTER_LEVELS, size = rbp.size;
+    unsigned copied = level ? (level - 1) * size : 0, above = level ? copied + size : 0;
+    if (!emulation_map_top(e, above + size, &top, &mask, &to) ||
+        (copied && !emulation_map(e, SEG_SS, (former - copied) & mask, copied, PAGE_READ,
+                                  MEMO_OPERAND, &from)))
         return ACTION_FAULT;
-    emulation_write(e, &to, emulation_register_read(e, &rbp));
-    emulation_stack_set(e, mask, top);
-    emulation_register_write(e, &rbp, emulation_gpr(e, GPR_RSP));
+    u64 frame = (emulation_gpr(e, GPR_RSP) & ~mask) | ((top + above) & mask);
+    if (copied)
+        emulation_read_bytes(e, &from, frames + size);
+    if (level)
+        memcpy(frames, &frame, size);
+    memcpy(frames + above, &former, size);
+    emulation_write_bytes(e, &to, frames);
+    emulation_register_write(e, &rbp, frame);
     emulation_stack_set(e, mask, top - (u64)e->insn->displacement);
     return ACTION_NEXT;
 }

@@ -100,5 +100,34 @@ TEST(frames_in_a_device)
     CHECK_EQ(EMULATE("\xc9", DEVICE + 0xf8, R), ACTION_NEXT); // leave
     CHECK_EQ(vcpu.gpr[GPR_RBP], 0xaa55aa55);
     CHECK_EQ(regs[REG_RSP], DEVICE + 0x100);
-    CHECK_EQ(EMULATE("\xc8\x38\x02\x01", DEVICE + 0xf8, W), ACTION_STOP); // of level 1
+}
+
+TEST(frames_within_frames)
+{
+    static const u64 outer[] = {0x2222, 0x1111}; // below RBP
+    fake_guest_reset();
+    regs[REG_RSP] = DEVICE + 0x100;
+    vcpu.gpr[GPR_RBP] = 0x20010;
+    memcpy(ram + 0x20000, outer, sizeof(outer));
+    CHECK_EQ(EMULATE("\xc8\x40\x00\x23", DEVICE + 0xf8, W), ACTION_NEXT); // enter 40h, 3 (35)
+    u64 frames[4];
+    memcpy(frames, device + 0xe0, sizeof(frames));
+    CHECK_EQ(frames[3], 0x20010);
+    CHECK_EQ(frames[2], 0x1111);
+    CHECK_EQ(frames[1], 0x2222);
+    CHECK_EQ(frames[0], DEVICE + 0xf8);
+    CHECK_EQ(vcpu.gpr[GPR_RBP], DEVICE + 0xf8);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xe0 - 0x40);
+    regs[REG_RSP] = DEVICE + 0x100;
+    vcpu.gpr[GPR_RBP] = 0x10; // level 1 looks at no former frame
+    CHECK_EQ(EMULATE("\xc8\x00\x00\x01", DEVICE + 0xf8, W), ACTION_NEXT);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xf0);
+    memcpy(frames, device + 0xf0, 16);
+    CHECK_EQ(frames[0], DEVICE + 0xf8);
+    CHECK_EQ(frames[1], 0x10);
+    regs[REG_RSP] = DEVICE + 0x100;
+    vcpu.gpr[GPR_RBP] = 0x7f0000000000;
+    CHECK_EQ(EMULATE("\xc8\x00\x00\x02", DEVICE + 0xf8, W), ACTION_FAULT);
+    CHECK_EQ(ex.fault.cr2, 0x7f0000000000 - 8);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x100);
 }

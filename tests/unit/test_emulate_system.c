@@ -368,6 +368,10 @@ TEST(far_returns)
     CHECK_EQ(regs[REG_RSP], DEVICE);
     put_device(0x1234 | (u64)S_USER << 32, 0);
     CHECK_EQ(AT_DEVICE("\xcb", R), ACTION_STOP); // to an outer level
+    segments[SEG_SS].access = DATA_USER;
+    put_device(0x1234 | (u64)S_CODE << 32, 0);
+    check_fault(AT_DEVICE("\xcb", R), VECTOR_GP, S_CODE); // to an inner one
+    segments[SEG_SS].access = DATA;
     regs[REG_CR0] = regs[REG_EFER] = 0;
     put_device(0x10002000, 0);
     CHECK_EQ(AT_DEVICE("\x66\xcb", R), ACTION_RETRY);
