@@ -52,9 +52,10 @@ u32 lapic_ppr(const struct lapic *lapic)
 int lapic_pending(const struct lapic *lapic)
 {
     int vector = vectors_highest(lapic->irr, lapic->irr_words);
-    if (vector < 0 || priority_class((u32)vector) <= priority_class(lapic_ppr(lapic)))
+    if (vector < 0)
         return -1;
-    return vector;
+    u32 class = priority_class((u32)vector);
+    return class > lapic_tpr(lapic) && class > class_in_service(lapic) ? vector : -1;
 }
 
 // The guest lowers the hardware's TPR without a word: what only that holds off is for the vCPU to

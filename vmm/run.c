@@ -48,18 +48,21 @@ static u64 next_timer(const struct vcpu *vcpu)
                       : tsc; // the guest's clock is behind the host's: it chose one past its end
 }
 
+// Whatever the PIC says when it is acknowledged. No local APIC has one below 16.
+#define PIC_VECTOR 0
+
 // The vector of an interrupt that waits for this vCPU, or -1. VM's lock held.
 static int interrupt_waiting(struct vcpu *vcpu)
 {
     int vector = lapic_pending(&vcpu->lapic);
     if (vector < 0 && lapic_takes_pic(&vcpu->lapic) && machine_pic_pending(vcpu->vm))
-        return 0; // whatever the PIC says when it is acknowledged
+        return PIC_VECTOR;
     return vector;
 }
 
 static u8 interrupt_accept(struct vcpu *vcpu, int vector)
 {
-    if (lapic_pending(&vcpu->lapic) < 0)
+    if (vector == PIC_VECTOR)
         return machine_pic_acknowledge(vcpu->vm);
     lapic_accept(&vcpu->lapic, (u8)vector);
     return (u8)vector;
@@ -79,8 +82,8 @@ static void queue_interrupt(struct vcpu *vcpu)
     struct vm *vm = vcpu->vm;
     bool more = false;
     spin_lock(&vm->lock);
-    set_tpr_threshold(vcpu, lapic_tpr_threshold(&vcpu->lapic));
     int vector = interrupt_waiting(vcpu);
+    set_tpr_threshold(vcpu, vector > PIC_VECTOR ? 0 : lapic_tpr_threshold(&vcpu->lapic));
     if (vector >= 0) {
         more = true;
         if (!vcpu->event.valid && vcpu->ops->can_take_interrupt(vcpu)) {
