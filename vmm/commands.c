@@ -47,7 +47,8 @@ const struct command *command_find(const char *name)
 
 static void print_usage(const struct command *command)
 {
-    host_print("usage: %s %s\n", command->name, command->arguments);
+    host_print("usage: %s%s%s\n", command->name, command->arguments[0] ? " " : "",
+               command->arguments);
 }
 
 void command_run(const struct command *command, unsigned count, char **words)

@@ -47,9 +47,10 @@ void command_list(unsigned count, char **words)
     for (unsigned i = 0; (vm = vm_at(i)); i++) {
         u64 backed = is_running(vm) ? vm->memory.backed : 0;
         const char *exit = vm->state == VM_STOPPED ? vm->why : ""; // the code of a test program
-        host_print("%-24s %-9s %-7s %4u %5llu MiB %6llu MiB %6llu s  %s\n", vm->config.name,
+        host_print("%-24s %-9s %-7s %4u %5llu MiB %6llu MiB %6llu s%s%s\n", vm->config.name,
                    vm_status(vm), engine_name(vm), vm->vcpu_count, mebibytes(vm->config.memory),
-                   mebibytes(backed), (unsigned long long)uptime_seconds(vm), exit);
+                   mebibytes(backed), (unsigned long long)uptime_seconds(vm), exit[0] ? "  " : "",
+                   exit);
     }
     if (!vm_at(0))
         host_print("no VM is defined; plinth.ini on the boot volume defines them\n");

@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Machines that cannot run a guest: they boot to the console, name what is missing, and refuse in a line."""
 
+import re
+
 from emulator import Machine
 from scenario import LINUX_FILES, Image, scenario
 
 IMAGE = Image("guests/plinth.ini", LINUX_FILES)
+
+
+def check_help(run):
+    """Each command that help lists is explained."""
+    names = re.findall(r"^  (\w+) ", run.command("help"), re.MULTILINE)
+    run.check("help lists the commands", {"list", "start", "poweroff"} <= set(names), names)
+    for name in names:
+        text = run.command("help " + name)
+        run.check(f"help {name} explains it", re.search(rf"^{name}: \S.*\nusage: {name}( \S+)*$", text.rstrip("\n")), text)
 
 
 @scenario("qemu-no-vtx-4cpus", Machine("", emulator="qemu", cpus=4), IMAGE, quick=True)
@@ -17,6 +28,7 @@ def no_vtx(run):
     refused = run.command("start linux")
     run.check("start is refused with the reason", "VT-x" in refused and refused.count("\n") <= 1, refused)
     run.check("the console still answers", "linux" in run.command("list"))
+    check_help(run)
     run.type("poweroff\r")
     run.check("poweroff ends the machine", run.emulator.wait(60) == 0)
 
