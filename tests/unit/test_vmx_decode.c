@@ -376,6 +376,17 @@ TEST(skip_raises_the_single_step_trap)
     CHECK_EQ(fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS], 0);
 }
 
+TEST(the_single_step_trap_ends_a_halt)
+{
+    fresh();
+    vcpu.halted = true;
+    vmx_skip(&vcpu, 0x1002);
+    CHECK(vcpu.halted);
+    fake_fields[VMCS_GUEST_RFLAGS] = RFLAGS_TF;
+    vmx_skip(&vcpu, 0x1002);
+    CHECK(!vcpu.halted);
+}
+
 TEST(skip_ends_the_resume_flag_with_its_instruction)
 {
     fresh();

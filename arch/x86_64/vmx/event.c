@@ -164,20 +164,21 @@ static COLD u64 rip_wrapped(u64 rip)
 }
 
 // RF is set at an exit for a fault, and would else hide a breakpoint on the next instruction (SDM
-// volume 3, "Saving RIP, RSP, RFLAGS, and SSP").
-static COLD void flags_end(u64 rflags)
+// volume 3, "Saving RIP, RSP, RFLAGS, and SSP"). The trap ends a HLT.
+static COLD void flags_end(struct vcpu *vcpu, u64 rflags)
 {
     if (rflags & RFLAGS_RF)
         vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
-    if (single_steps(rflags))
-        vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS,
-                vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS) | PENDING_DEBUG_BS);
+    if (!single_steps(rflags))
+        return;
+    vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS,
+            vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS) | PENDING_DEBUG_BS);
+    vcpu->halted = false;
 }
 
 // The vCPU is loaded: only an exit leads here.
 void vmx_skip(struct vcpu *vcpu, u64 rip)
 {
-    (void)vcpu;
     if (unlikely((u32)rip < INSTRUCTION_MAX))
         rip = rip_wrapped(rip);
     vmwrite(VMCS_GUEST_RIP, rip);
@@ -186,5 +187,5 @@ void vmx_skip(struct vcpu *vcpu, u64 rip)
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, interruptibility & ~INTERRUPTIBILITY_SHADOW);
     u64 rflags = vmread(VMCS_GUEST_RFLAGS);
     if (unlikely(rflags & (RFLAGS_TF | RFLAGS_RF)))
-        flags_end(rflags);
+        flags_end(vcpu, rflags);
 }
