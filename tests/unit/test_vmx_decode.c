@@ -376,6 +376,19 @@ TEST(skip_raises_the_single_step_trap)
     CHECK_EQ(fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS], 0);
 }
 
+TEST(no_interrupt_comes_before_a_debug_trap)
+{
+    fresh();
+    fake_fields[VMCS_GUEST_RFLAGS] = RFLAGS_IF;
+    CHECK(vmx_can_take_interrupt(&vcpu) && vmx_can_take_nmi(&vcpu));
+    fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS] = 1; // of a breakpoint that is not enabled
+    CHECK(vmx_can_take_interrupt(&vcpu) && vmx_can_take_nmi(&vcpu));
+    fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS] = PENDING_DEBUG_BS;
+    CHECK(!vmx_can_take_interrupt(&vcpu) && !vmx_can_take_nmi(&vcpu));
+    fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS] = PENDING_DEBUG_BREAKPOINT | 1;
+    CHECK(!vmx_can_take_interrupt(&vcpu) && !vmx_can_take_nmi(&vcpu));
+}
+
 TEST(the_single_step_trap_ends_a_halt)
 {
     fresh();

@@ -77,11 +77,19 @@ void vmx_event_requeue(struct vcpu *vcpu)
 
 // --- windows ---
 
+// A debug trap comes before both, and an injection would lose it ("Delivery of Pending Debug
+// Exceptions after VM Entry").
+static bool trap_pending(void)
+{
+    return vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS) &
+           (PENDING_DEBUG_BS | PENDING_DEBUG_BREAKPOINT);
+}
+
 bool vmx_can_take_interrupt(struct vcpu *vcpu)
 {
     struct vmx_vcpu *former = vmcs_acquire(vmx_of(vcpu));
     bool can = (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
-               !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOW);
+               !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOW) && !trap_pending();
     vmcs_release(vmx_of(vcpu), former);
     return can;
 }
@@ -91,7 +99,8 @@ bool vmx_can_take_nmi(struct vcpu *vcpu)
 {
     struct vmx_vcpu *former = vmcs_acquire(vmx_of(vcpu));
     bool can =
-        !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & (INTERRUPTIBILITY_SHADOW | INTERRUPTIBILITY_NMI));
+        !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & (INTERRUPTIBILITY_SHADOW | INTERRUPTIBILITY_NMI)) &&
+        !trap_pending();
     vmcs_release(vmx_of(vcpu), former);
     return can;
 }

@@ -273,9 +273,10 @@ enum vmx_exit_reason {
 #define INTERRUPTIBILITY_SHADOW  (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS)
 #define INTERRUPTIBILITY_DEFINED 0x1full
 #define ACTIVITY_ACTIVE          0
-#define ACTIVITY_LAST            3 // wait-for-SIPI
+#define ACTIVITY_LAST            3       // wait-for-SIPI
+#define PENDING_DEBUG_BREAKPOINT BIT(12) // one that is enabled
 #define PENDING_DEBUG_BS         BIT(14)
-#define PENDING_DEBUG_DEFINED    (0xfull | BIT(12) | BIT(14) | BIT(16))
+#define PENDING_DEBUG_DEFINED    (0xfull | PENDING_DEBUG_BREAKPOINT | PENDING_DEBUG_BS | BIT(16))
 #define VMCS_LINK_NONE           (~0ull)
 
 // "Exit Qualification for Control-Register Accesses"
