@@ -183,7 +183,7 @@ $(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h
 
 # Test guests: bzImage-shaped and multiboot kernels, one source file each on top of guests/lib.
 TEST_GUESTS := bench ipi hostile tasks forms devices debug
-CHECK_GUESTS := sensitive exceptions cpu paging access edges apic delivery xstate mmio ahci smp time witness
+CHECK_GUESTS := sensitive exceptions traps cpu paging access edges apic delivery xstate mmio ahci smp time witness
 GUEST_CFLAGS := $(filter-out -Os -mcmodel=kernel -fno-omit-frame-pointer,$(CORE_CFLAGS)) -O2
 GUEST_LIB := $(addprefix $(B)/guests/lib/, start.o guest.o smp_start.o smp.o samples.o)
 CHECK_LIB := $(GUEST_LIB) $(B)/guests/lib/check.o

@@ -4,9 +4,9 @@
 from emulator import Machine
 from scenario import Image, scenario, vm
 
-GUESTS = ("sensitive", "exceptions", "cpu", "paging", "access", "edges", "apic", "delivery")
+GUESTS = ("sensitive", "exceptions", "traps", "cpu", "paging", "access", "edges", "apic", "delivery")
 SMP_GUEST = "smp"  # wants a host CPU for each of its two: see docs/testing.md, NMIs on Bochs
-HARDWARE_GUESTS = ("exceptions", "cpu", "apic", "delivery")  # once more where the hardware is a part of the local APIC
+HARDWARE_GUESTS = ("exceptions", "traps", "cpu", "apic", "delivery")  # once more where the hardware is a part of the local APIC
 STATE_GUESTS = ("xstate-a", "xstate-b", "xstate-c")  # more than the host has CPUs
 STATE_SECONDS = 240
 MEMORY = "16M"
