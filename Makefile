@@ -40,21 +40,28 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/insn.c arch/x86_64/insn_table.c arch/x86_64/vector.asm arch/x86_64/x87.asm arch/x86_64/xstate.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
-IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c \
-    io/system_ports.c io/pci.c io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/flash.c io/acpi/tables.asm \
-    io/pci_msi.c io/dma.c io/disk_image.c io/ata.c io/ata_identify.c io/atapi.c io/ahci.c io/ahci_command.c
-VMM_SOURCES := vmm/main.c vmm/engine.c vmm/boot_files.c vmm/vm.c vmm/vm_fit.c vmm/guest_boot.c vmm/layout.c vmm/guest_image.c vmm/load_linux.c vmm/load_plan.c vmm/elf_image.c vmm/load_multiboot.c vmm/load_multiboot2.c vmm/load_pvh.c vmm/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c vmm/control_registers.c \
-    vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \
-    vmm/debug.c vmm/debug_step.c vmm/debug_registers.c vmm/debug_memory.c \
-    vmm/gdb_packet.c vmm/gdb_registers.c vmm/gdb_state.c vmm/gdb.c vmm/gdb_port.c \
-    vmm/guest_walk.c vmm/alu.c vmm/emulate.c vmm/emulate_fetch.c vmm/emulate_memory.c vmm/emulate_string.c \
-    vmm/emulate_stack.c vmm/emulate_wide.c vmm/emulate_vector.c vmm/emulate_x87.c vmm/task_switch.c vmm/task_segments.c \
-    vmm/alu_multiply.c vmm/emulate_arithmetic.c vmm/emulate_system.c vmm/emulate_far.c \
-    vmm/guest_xstate.c vmm/cpuid.c vmm/cpuid_timing.c vmm/msr.c vmm/msr_mtrr.c vmm/pvclock.c \
-    vmm/config.c vmm/console.c vmm/host_console.c vmm/line_edit.c vmm/shell.c vmm/commands.c \
-    vmm/commands_vm.c vmm/trace_view.c vmm/commands_trace.c vmm/commands_host.c vmm/commands_top.c vmm/machine.c vmm/storage.c vmm/firmware.c vmm/fw_config.c vmm/acpi_loader.c vmm/test_devices.c vmm/acpi_tables.c vmm/smbios.c
-VMX_SOURCES := $(addprefix arch/x86_64/vmx/, engine.c capabilities.c enable.c vmcs_setup.c vcpu.c apic.c run.c entry.asm \
-    decode.c event.c state.c control_registers.c explain.c explain_state.c explain_segments.c)
+IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c \
+    io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c io/system_ports.c io/pci.c \
+    io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/flash.c io/acpi/tables.asm io/pci_msi.c io/dma.c \
+    io/disk_image.c io/ata.c io/ata_identify.c io/atapi.c io/ahci.c io/ahci_command.c
+VMM_SOURCES := vmm/main.c vmm/engine.c vmm/load/boot_files.c vmm/vm.c vmm/vm_fit.c vmm/load/guest_boot.c vmm/layout.c \
+    vmm/load/guest_image.c vmm/load/load_linux.c vmm/load/load_plan.c vmm/load/elf_image.c vmm/load/load_multiboot.c \
+    vmm/load/load_multiboot2.c vmm/load/load_pvh.c vmm/load/load_flat.c vmm/vcpu.c vmm/run.c vmm/exit.c \
+    vmm/guest_cpu/control_registers.c vmm/vm_io.c vmm/report.c vmm/run_queue.c vmm/thread.c vmm/vm_pause.c \
+    vmm/debug/debug.c vmm/debug/debug_step.c vmm/debug/debug_registers.c vmm/debug/debug_memory.c \
+    vmm/debug/gdb_packet.c vmm/debug/gdb_registers.c vmm/debug/gdb_state.c vmm/debug/gdb.c vmm/debug/gdb_port.c \
+    vmm/emulate/guest_walk.c vmm/emulate/alu.c vmm/emulate/emulate.c vmm/emulate/emulate_fetch.c \
+    vmm/emulate/emulate_memory.c vmm/emulate/emulate_string.c vmm/emulate/emulate_stack.c vmm/emulate/emulate_wide.c \
+    vmm/emulate/emulate_vector.c vmm/emulate/emulate_x87.c vmm/emulate/task_switch.c vmm/emulate/task_segments.c \
+    vmm/emulate/alu_multiply.c vmm/emulate/emulate_arithmetic.c vmm/emulate/emulate_system.c \
+    vmm/emulate/emulate_far.c vmm/guest_cpu/guest_xstate.c vmm/guest_cpu/cpuid.c vmm/guest_cpu/cpuid_timing.c \
+    vmm/guest_cpu/msr.c vmm/guest_cpu/msr_mtrr.c vmm/guest_cpu/pvclock.c vmm/config.c vmm/console/console.c \
+    vmm/console/host_console.c vmm/console/line_edit.c vmm/console/shell.c vmm/console/commands.c \
+    vmm/console/commands_vm.c vmm/console/trace_view.c vmm/console/commands_trace.c vmm/console/commands_host.c \
+    vmm/console/commands_top.c vmm/machine.c vmm/storage.c vmm/load/firmware.c vmm/load/fw_config.c \
+    vmm/load/acpi_loader.c vmm/test_devices.c vmm/load/acpi_tables.c vmm/load/smbios.c
+VMX_SOURCES := $(addprefix arch/x86_64/vmx/, engine.c capabilities.c enable.c vmcs_setup.c vcpu.c apic.c run.c \
+    entry.asm decode.c event.c state.c control_registers.c explain.c explain_state.c explain_segments.c)
 CORE_SOURCES := $(LIB_SOURCES) $(ARCH_SOURCES) $(MM_SOURCES) $(DRIVER_SOURCES) $(IO_SOURCES) \
     $(VMM_SOURCES) $(VMX_SOURCES)
 CORE_OBJECTS := $(patsubst %,$(B)/core/%.o,$(basename $(CORE_SOURCES)))
@@ -62,9 +69,10 @@ CORE_OBJECTS := $(patsubst %,$(B)/core/%.o,$(basename $(CORE_SOURCES)))
 # Compiled for speed: the way from a guest's exit back into the guest, and what it calls on the way.
 HOT_SOURCES := $(addprefix arch/x86_64/vmx/, run.c decode.c event.c state.c vcpu.c apic.c control_registers.c) \
     vmm/lib/memory.c arch/x86_64/apic.c arch/x86_64/page_table.c arch/x86_64/insn.c mm/frame.c mm/guest_memory.c \
-    io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c io/pic.c io/serial.c \
-    $(addprefix vmm/, run.c exit.c vcpu.c vm_io.c control_registers.c cpuid.c msr.c run_queue.c thread.c emulate.c \
-    emulate_fetch.c emulate_memory.c emulate_string.c alu.c guest_walk.c)
+    io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c \
+    io/pic.c io/serial.c $(addprefix vmm/, run.c exit.c vcpu.c vm_io.c guest_cpu/control_registers.c \
+    guest_cpu/cpuid.c guest_cpu/msr.c run_queue.c thread.c emulate/emulate.c emulate/emulate_fetch.c \
+    emulate/emulate_memory.c emulate/emulate_string.c emulate/alu.c emulate/guest_walk.c)
 HOT_OBJECTS := $(HOT_SOURCES:%.c=$(B)/core/%.o)
 $(HOT_OBJECTS): CORE_CFLAGS += -O2
 
@@ -161,8 +169,8 @@ FUZZ_CFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-reco
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 FUZZ_CHIPS := $(patsubst %.c,$(B)/fuzz/%.o,$(filter io/%.c,$(IO_SOURCES)) vmm/lib/calendar.c)
 FUZZ_BOOT := $(B)/fuzz/boot/ini_files.o $(B)/fuzz/boot/elf.o
-FUZZ_LOADERS := $(patsubst %,$(B)/fuzz/vmm/%.o,lib/format layout guest_image load_plan elf_image load_multiboot \
-    load_multiboot2 load_pvh load_flat)
+FUZZ_LOADERS := $(patsubst %,$(B)/fuzz/vmm/%.o,lib/format layout load/guest_image load/load_plan load/elf_image load/load_multiboot \
+    load/load_multiboot2 load/load_pvh load/load_flat)
 $(B)/fuzz/chips: $(FUZZ_CHIPS)
 $(B)/fuzz/load_multiboot: $(FUZZ_LOADERS)
 $(B)/fuzz/config: $(B)/fuzz/boot/ini_files.o

@@ -70,7 +70,7 @@ def lists(texts):
     yield 'docs/configuration.md', 'key', \
         words(r'^    \{"([\w-]+)", set_', config), \
         first_column(section(page, '## `[plinth]`', '| `boot` | what'))
-    commands = words(r'^    \{"(\w+)", "', read('vmm/commands.c'))
+    commands = words(r'^    \{"(\w+)", "', read('vmm/console/commands.c'))
     yield 'docs/console.md', 'command', commands, \
         first_column(section(texts['docs/console.md'], '## Commands', '### States'))
     yield 'README.md', 'command', commands, \

@@ -6,7 +6,7 @@
 #include "vmm/lib/types.h"
 #include "boot/boot_info.h"
 #include "mm/guest_memory.h"
-#include "vmm/guest_image.h"
+#include "vmm/load/guest_image.h"
 
 #define CONFIG_VM_MAX               32
 #define CONFIG_NAME_MAX             32

@@ -3,12 +3,12 @@
 // registers or its machine, and names an action; it never moves RIP. Neutral: everything about the
 // CPU goes through struct cpu_ops.
 #include "vmm/exit.h"
-#include "vmm/control_registers.h"
-#include "vmm/cpuid.h"
-#include "vmm/debug.h"
-#include "vmm/emulate.h"
-#include "vmm/msr.h"
-#include "vmm/task_switch.h"
+#include "vmm/guest_cpu/control_registers.h"
+#include "vmm/guest_cpu/cpuid.h"
+#include "vmm/debug/debug.h"
+#include "vmm/emulate/emulate.h"
+#include "vmm/guest_cpu/msr.h"
+#include "vmm/emulate/task_switch.h"
 #include "vmm/thread.h"
 #include "vmm/vm.h"
 #include "vmm/vm_io.h"

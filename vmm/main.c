@@ -3,12 +3,12 @@
 // thread. Boot may run out of things: what is missing is one plain line; what can go on without it
 // goes on.
 #include "vmm/main.h"
-#include "vmm/boot_files.h"
+#include "vmm/load/boot_files.h"
 #include "vmm/config.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 #include "vmm/engine.h"
-#include "vmm/gdb.h"
-#include "vmm/shell.h"
+#include "vmm/debug/gdb.h"
+#include "vmm/console/shell.h"
 #include "vmm/thread.h"
 #include "vmm/vm.h"
 #include "vmm/lib/assert.h"

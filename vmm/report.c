@@ -2,7 +2,7 @@
 // The crash report. Reads only; the guest's memory is looked at through the guest's own page
 // tables.
 #include "vmm/report.h"
-#include "vmm/guest_walk.h"
+#include "vmm/emulate/guest_walk.h"
 #include "vmm/vm.h"
 #include "vmm/lib/format.h"
 #include "vmm/lib/log.h"

@@ -5,7 +5,7 @@
 #include "vmm/storage.h"
 #include "io/ahci.h"
 #include "mm/heap.h"
-#include "vmm/boot_files.h"
+#include "vmm/load/boot_files.h"
 #include "vmm/machine.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"

@@ -5,7 +5,7 @@
 #include "io/debugcon.h"
 #include "io/testdev.h"
 #include "mm/heap.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 #include "vmm/lib/error.h"
 #include "vmm/vm.h"
 

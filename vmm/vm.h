@@ -59,14 +59,14 @@ struct vcpu {
     u64 xss;
     void *xstate; // XSAVE area, 64-byte aligned: the guest's FPU state while not loaded
     u64 dr[4], dr6;
-    u64 mtrr[32]; // what the guest wrote; see vmm/msr.c
+    u64 mtrr[32]; // what the guest wrote; see vmm/guest_cpu/msr.c
     u64 msr_misc[8];
     gpa_t pvclock_gpa; // IA32 KVM_SYSTEM_TIME: 0 off, else address | 1
     u32 pvclock_version;
     gpa_t pv_eoi_gpa;
     struct trace *trace;
-    void *decode_cache;        // vmm/emulate.c
-    struct cpuid_table *cpuid; // what CPUID shows: vmm/cpuid.c
+    void *decode_cache;        // vmm/emulate/emulate.c
+    struct cpuid_table *cpuid; // what CPUID shows: vmm/guest_cpu/cpuid.c
     u64 gpa_reserved;          // bits 51:MAXPHYADDR: reserved in the guest's page tables
 };
 

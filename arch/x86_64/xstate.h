@@ -33,7 +33,7 @@ bool xstate_compacts(void);
 // A value that XSETBV takes for XCR0.
 bool xstate_valid(u64 xcr0);
 
-// --- a vCPU's state: vmm/guest_xstate.c ---
+// --- a vCPU's state: vmm/guest_cpu/guest_xstate.c ---
 struct vcpu;
 MUST_CHECK int xstate_create(struct vcpu *vcpu); // ERR_NO_MEMORY
 void xstate_destroy(struct vcpu *vcpu);

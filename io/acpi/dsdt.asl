@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The guest's PC for ACPI: one PCI root bus with its window and interrupt pins, the ISA devices behind its bridge, and
 // the ranges that are nobody's to give away. Interrupts are described for the IOAPIC only. Processors are
-// not here: there are as many as the VM is given (vmm/acpi_tables.c).
+// not here: there are as many as the VM is given (vmm/load/acpi_tables.c).
 #include "io/acpi/platform.h"
 
 // Pin p (0 to 3) of a slot: the chip's wiring is pci_intx_line() in io/pci.h.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// FADT, ACPI data table language. The addresses of FACS and DSDT are filled in by vmm/acpi_tables.c.
+// FADT, ACPI data table language. The addresses of FACS and DSDT are filled in by vmm/load/acpi_tables.c.
 #include "io/acpi/platform.h"
 
 Signature : "FACP"

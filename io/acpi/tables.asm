@@ -1,5 +1,5 @@
 ; SPDX-License-Identifier: MIT
-; The guest's ACPI tables as iasl compiled them, for vmm/acpi_tables.c.
+; The guest's ACPI tables as iasl compiled them, for vmm/load/acpi_tables.c.
 
 section .rodata
 

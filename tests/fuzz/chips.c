@@ -5,11 +5,11 @@
 #include "vmm/machine.c"
 #include "vmm/storage.c"
 #define flush firmware_flush
-#include "vmm/firmware.c"
+#include "vmm/load/firmware.c"
 #undef flush
 #include "vmm/test_devices.c"
-#include "vmm/acpi_loader.c"
-#include "vmm/fw_config.c"
+#include "vmm/load/acpi_loader.c"
+#include "vmm/load/fw_config.c"
 
 #define CPUS          2
 #define CLOCK_HZ      1000000000ull

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A guest's page tables with any contents, in every mode of paging.
 #include "tests/fuzz/fuzz.h"
-#include "vmm/guest_walk.c"
+#include "vmm/emulate/guest_walk.c"
 #include "vmm/layout.h"
 #include "tests/unit/fake_guest.h"
 

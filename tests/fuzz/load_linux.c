@@ -4,8 +4,8 @@
 #include "tests/fuzz/guest_ram.h"
 #include "vmm/lib/format.c"
 #include "vmm/layout.c"
-#include "vmm/guest_image.c"
-#include "vmm/load_linux.c"
+#include "vmm/load/guest_image.c"
+#include "vmm/load/load_linux.c"
 
 #define TAIL_MAX   0x20000
 #define INITRD_MAX 0x100000

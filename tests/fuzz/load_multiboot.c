@@ -2,10 +2,10 @@
 // Multiboot kernels of both kinds, PVH kernels and flat images with any contents; as load_linux.c.
 #include "tests/fuzz/guest_ram.h"
 #include "vmm/config.h"
-#include "vmm/load_flat.h"
-#include "vmm/load_multiboot.h"
-#include "vmm/load_multiboot2.h"
-#include "vmm/load_pvh.h"
+#include "vmm/load/load_flat.h"
+#include "vmm/load/load_multiboot.h"
+#include "vmm/load/load_multiboot2.h"
+#include "vmm/load/load_pvh.h"
 
 #define MODULE_MAX 0x10000
 

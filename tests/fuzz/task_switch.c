@@ -2,10 +2,10 @@
 // Task switches with any descriptors and any task-state segments, with and without paging: each one
 // ends in a fault that is complete or in a task, and writes nothing outside of the guest's memory.
 #include "tests/fuzz/fuzz.h"
-#include "vmm/guest_walk.c"
-#include "vmm/emulate_memory.c"
-#include "vmm/task_segments.c"
-#include "vmm/task_switch.c"
+#include "vmm/emulate/guest_walk.c"
+#include "vmm/emulate/emulate_memory.c"
+#include "vmm/emulate/task_segments.c"
+#include "vmm/emulate/task_switch.c"
 #include "tests/unit/fake_guest.h"
 
 #define GDT          0x2000u

@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: MIT
-// What the tests of vmm/emulate*.c share: the emulator itself, on a fake guest, and one exit.
+// What the tests of vmm/emulate/emulate*.c share: the emulator itself, on a fake guest, and one
+// exit.
 #pragma once
 
 #include <string.h>
 #include "tests/unit/test.h"
 #include "arch/x86_64/insn.c"
 #include "arch/x86_64/insn_table.c"
-#include "vmm/alu.c"
-#include "vmm/alu_multiply.c"
-#include "vmm/guest_walk.c"
-#include "vmm/emulate_fetch.c"
-#include "vmm/emulate_memory.c"
-#include "vmm/emulate_string.c"
-#include "vmm/emulate_stack.c"
-#include "vmm/emulate_wide.c"
-#include "vmm/emulate_vector.c"
-#include "vmm/emulate_x87.c"
-#include "vmm/emulate_arithmetic.c"
-#include "vmm/emulate_system.c"
-#include "vmm/emulate_far.c"
-#include "vmm/task_segments.c"
-#include "vmm/task_switch.c"
-#include "vmm/emulate.c"
+#include "vmm/emulate/alu.c"
+#include "vmm/emulate/alu_multiply.c"
+#include "vmm/emulate/guest_walk.c"
+#include "vmm/emulate/emulate_fetch.c"
+#include "vmm/emulate/emulate_memory.c"
+#include "vmm/emulate/emulate_string.c"
+#include "vmm/emulate/emulate_stack.c"
+#include "vmm/emulate/emulate_wide.c"
+#include "vmm/emulate/emulate_vector.c"
+#include "vmm/emulate/emulate_x87.c"
+#include "vmm/emulate/emulate_arithmetic.c"
+#include "vmm/emulate/emulate_system.c"
+#include "vmm/emulate/emulate_far.c"
+#include "vmm/emulate/task_segments.c"
+#include "vmm/emulate/task_switch.c"
+#include "vmm/emulate/emulate.c"
 #include "tests/unit/fake_guest.h"
 
 #define R  PAGE_READ

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// vmm/exit.c and vmm/control_registers.c, and what surrounds them: an engine, devices, CPUID and
-// MSRs that are arrays.
+// vmm/exit.c and vmm/guest_cpu/control_registers.c, and what surrounds them: an engine, devices,
+// CPUID and MSRs that are arrays.
 #pragma once
 
 #include "tests/unit/test.h"
-#include "vmm/control_registers.c"
+#include "vmm/guest_cpu/control_registers.c"
 #include "vmm/exit.c"
 #include "tests/unit/fake_vcpu.h"
 #include <string.h>

@@ -12,9 +12,9 @@
 #include "mm/guest_memory.c"
 #include "vmm/lib/format.c"
 #include "vmm/layout.c"
-#include "vmm/guest_image.c"
-#include "vmm/load_plan.c"
-#include "vmm/elf_image.c"
+#include "vmm/load/guest_image.c"
+#include "vmm/load/load_plan.c"
+#include "vmm/load/elf_image.c"
 
 #define IMAGE_BYTES   (32 * KIB)
 #define HEADER_OFFSET 256

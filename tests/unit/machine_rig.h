@@ -8,8 +8,8 @@
 #include "vmm/machine.c"
 #include "vmm/storage.c"
 #include "vmm/test_devices.c"
-#include "vmm/acpi_loader.c"
-#include "vmm/fw_config.c"
+#include "vmm/load/acpi_loader.c"
+#include "vmm/load/fw_config.c"
 
 #define VECTOR_APIC      0x61
 #define LAPIC_SVR_OFFSET 0xf0

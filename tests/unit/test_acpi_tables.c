@@ -3,8 +3,8 @@
 // ACPI_TABLES_DUMP it also writes them there, for `iasl -d` and `iasl -e`.
 #include "tests/unit/test.h"
 
-#include "vmm/acpi_tables.c"
-#include "vmm/acpi_loader.c"
+#include "vmm/load/acpi_tables.c"
+#include "vmm/load/acpi_loader.c"
 #include "vmm/lib/format.c"
 
 static u8 bios[LAYOUT_BIOS_SIZE];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// vmm/console.c: what the ring keeps, and an attached terminal with scripted input in the place of
-// the host's consoles.
+// vmm/console/console.c: what the ring keeps, and an attached terminal with scripted input in the
+// place of the host's consoles.
 
 #include "tests/unit/test.h"
-#include "vmm/console.c"
+#include "vmm/console/console.c"
 #include <string.h>
 
 bool string_copy(char *to, size_t size, const char *from)

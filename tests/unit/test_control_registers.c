@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// vmm/control_registers.c: a guest's MOV to and from control registers, CLTS, LMSW and XSETBV, by
-// the rules of the manual.
+// vmm/guest_cpu/control_registers.c: a guest's MOV to and from control registers, CLTS, LMSW and
+// XSETBV, by the rules of the manual.
 
 #include "tests/unit/exit_rig.h"
 

@@ -13,8 +13,8 @@ static void fake_xrstor(const u64 *area, u64 components);
 #define xsavec64(area, which) fake_xsavec(area, which)
 #define xrstor64(area, which) fake_xrstor(area, which)
 #include "arch/x86_64/xstate.c"
-#include "vmm/cpuid_timing.c"
-#include "vmm/cpuid.c"
+#include "vmm/guest_cpu/cpuid_timing.c"
+#include "vmm/guest_cpu/cpuid.c"
 #undef cpuid
 
 u64 tsc_hz = 2400000000ull;

@@ -2,11 +2,11 @@
 // A debugger's stops, steps, breakpoints and debug registers, against an engine that does what the
 // test says at each run.
 #include "tests/unit/test.h"
-#include "vmm/guest_walk.c"
-#include "vmm/debug.c"
-#include "vmm/debug_step.c"
-#include "vmm/debug_registers.c"
-#include "vmm/debug_memory.c"
+#include "vmm/emulate/guest_walk.c"
+#include "vmm/debug/debug.c"
+#include "vmm/debug/debug_step.c"
+#include "vmm/debug/debug_registers.c"
+#include "vmm/debug/debug_memory.c"
 #include "tests/unit/fake_debugged.h"
 
 static struct vcpu *first = &vcpus[0];

@@ -10,7 +10,7 @@
 #include "io/bus.c"
 #include "io/flash.c"
 #include "vmm/lib/format.c"
-#include "vmm/firmware.c"
+#include "vmm/load/firmware.c"
 
 #define NV_SIZE  (2 * FLASH_BLOCK_SIZE)
 #define ROM_SIZE (256 * KIB)

@@ -2,7 +2,7 @@
 // Walks of page tables of every mode, made by hand in a fake guest's memory, with one bit changed
 // at a time.
 #include "tests/unit/test.h"
-#include "vmm/guest_walk.c"
+#include "vmm/emulate/guest_walk.c"
 
 #define RAM_SIZE 0x100000ull
 

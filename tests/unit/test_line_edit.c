@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// vmm/line_edit.c: bytes go in; the buffer and what a small model of a terminal shows are looked
-// at.
+// vmm/console/line_edit.c: bytes go in; the buffer and what a small model of a terminal shows are
+// looked at.
 
 #include "tests/unit/test.h"
 #include "vmm/lib/format.c"
-#include "vmm/line_edit.c"
+#include "vmm/console/line_edit.c"
 #include <string.h>
 
 bool string_copy(char *to, size_t size, const char *from)

@@ -11,8 +11,8 @@
 #include "mm/guest_memory.c"
 #include "vmm/lib/format.c"
 #include "vmm/layout.c"
-#include "vmm/guest_image.c"
-#include "vmm/load_linux.c"
+#include "vmm/load/guest_image.c"
+#include "vmm/load/load_linux.c"
 
 #define SETUP_SECTS 3
 #define SETUP_BYTES ((SETUP_SECTS + 1) * 512)

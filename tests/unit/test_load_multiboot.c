@@ -4,8 +4,8 @@
 
 #define LOADER load_multiboot
 #include "tests/unit/kernel_image.h"
-#include "vmm/load_multiboot.c"
-#include "vmm/load_flat.c"
+#include "vmm/load/load_multiboot.c"
+#include "vmm/load/load_flat.c"
 
 static struct multiboot_header *header(void)
 {

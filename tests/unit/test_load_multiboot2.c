@@ -4,7 +4,7 @@
 
 #define LOADER load_multiboot2
 #include "tests/unit/kernel_image.h"
-#include "vmm/load_multiboot2.c"
+#include "vmm/load/load_multiboot2.c"
 
 #define ALL_OF_HEADER 16
 

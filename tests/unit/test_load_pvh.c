@@ -3,7 +3,7 @@
 
 #define LOADER load_pvh
 #include "tests/unit/kernel_image.h"
-#include "vmm/load_pvh.c"
+#include "vmm/load/load_pvh.c"
 
 #define NOTES_OFFSET 512
 #define NOTES_BYTES  (20 + 12 + 4 + 8)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // RDMSR and WRMSR: values, and what gives #GP.
 #include "tests/unit/test.h"
-#include "vmm/msr.c"
-#include "vmm/msr_mtrr.c"
+#include "vmm/guest_cpu/msr.c"
+#include "vmm/guest_cpu/msr_mtrr.c"
 
 static u64 regs[REG_COUNT];
 static struct segment segments[SEG_COUNT];

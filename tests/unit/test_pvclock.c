@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The paravirtual clock as a guest reads it.
 #include "tests/unit/test.h"
-#include "vmm/pvclock.c"
+#include "vmm/guest_cpu/pvclock.c"
 
 u64 tsc_hz = 2400000000ull;
 static u64 wall_ns = 1700000000123456789ull;

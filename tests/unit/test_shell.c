@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-// vmm/shell.c and commands.c: from typed lines to the commands that run, with the commands
+// vmm/console/shell.c and commands.c: from typed lines to the commands that run, with the commands
 // themselves faked.
 
 #include "tests/unit/test.h"
 #include "vmm/lib/format.c"
 #include "vmm/lib/parse.c"
 #include "vmm/lib/suggest.c"
-#include "vmm/line_edit.c"
-#include "vmm/commands.c"
-#include "vmm/shell.c"
+#include "vmm/console/line_edit.c"
+#include "vmm/console/commands.c"
+#include "vmm/console/shell.c"
 #include <string.h>
 
 bool string_copy(char *to, size_t size, const char *from)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "tests/unit/test.h"
-#include "vmm/smbios.c"
+#include "vmm/load/smbios.c"
 
 #define ADDRESS 0xf0020u
 

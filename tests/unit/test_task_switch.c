@@ -3,10 +3,10 @@
 // what is loaded, busy bits and links, and each fault with its error code.
 #include <string.h>
 #include "tests/unit/test.h"
-#include "vmm/guest_walk.c"
-#include "vmm/emulate_memory.c"
-#include "vmm/task_segments.c"
-#include "vmm/task_switch.c"
+#include "vmm/emulate/guest_walk.c"
+#include "vmm/emulate/emulate_memory.c"
+#include "vmm/emulate/task_segments.c"
+#include "vmm/emulate/task_switch.c"
 #include "tests/unit/fake_guest.h"
 
 #define GDT 0x2000u

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// vmm/trace_view.c: filters as typed, copies of the ring, hot spots, lines of JSON.
+// vmm/console/trace_view.c: filters as typed, copies of the ring, hot spots, lines of JSON.
 #include "tests/unit/test.h"
 #include "vmm/lib/format.c"
 #include "vmm/lib/parse.c"
 #include "vmm/lib/suggest.c"
-#include "vmm/trace_view.c"
+#include "vmm/console/trace_view.c"
 #include <string.h>
 
 void *heap_alloc(size_t size)
