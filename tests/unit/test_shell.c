@@ -143,7 +143,7 @@ TEST(too_few_or_too_many_words_show_the_usage)
     CHECK_STR(ran, "");
     CHECK(strstr(printed, "usage: start vm [-c]\n"));
     run("list a\r");
-    CHECK(strstr(printed, "usage: list \n"));
+    CHECK(strstr(printed, "usage: list\n"));
     run("start 1 2 3 4 5 6 7 8 9 10 11 12\r");
     CHECK(strstr(printed, "usage: start"));
 }
