@@ -342,8 +342,8 @@ $(B)/guests/vmlinuz-installer $(B)/guests/initrd-installer.gz &:
 	cp $(B)/packages/installer/$(INSTALLER)/linux $(B)/guests/vmlinuz-installer
 	cp $(B)/packages/installer/$(INSTALLER)/initrd.gz $(B)/guests/initrd-installer.gz
 
-KERNELS := $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen $(B)/guests/vmlinuz-installer \
-    $(B)/guests/initrd-installer.gz
+KERNELS := $(B)/guests/vmlinux $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen \
+    $(B)/guests/vmlinuz-installer $(B)/guests/initrd-installer.gz
 
 # What firmware in a VM starts: a UEFI application on a FAT disk, and GRUB on a CD.
 $(B)/guests/hello.o: guests/hello/hello.c

@@ -126,8 +126,17 @@ def select(options):
     return [i for i in items if not options.names or i.name in options.names]
 
 
+def built(items):
+    """These scenarios, if all that they put into their images is there: it is known before the first of them runs."""
+    files = {path for item in items for path in item.image.files.values() if not callable(path)}
+    missing = sorted(path for path in files if not os.path.exists(os.path.join(ROOT, path)))
+    if missing:
+        sys.exit(f"run.py: not built: {', '.join(missing)}; `make test` builds all that the tests need")
+    return items
+
+
 def work_of(options):
-    machines = [(run_machine, item) for item in select(options)]
+    machines = [(run_machine, item) for item in built(select(options))]
     if options.names:
         return machines
     # The short machines first: beside them there is enough to do on the other CPU.
