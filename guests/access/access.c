@@ -2,17 +2,20 @@
 // All that the rights of a page hang on, against each other: the flags of its entry and of the one
 // above, the size of the page, WP, NXE, SMEP, SMAP and AC, and who wants what. Each combination is
 // worked out by the rules of the SDM, volume 3, "Determination of Access Rights" and "Page-Fault
-// Exceptions", and tried: on RAM, where the CPU does it by itself, and on a device's registers,
-// where an emulator walks the tables too. What the CPU refuses there never comes to the emulator,
-// which must refuse nothing else, and mark the entries. Not all combinations are tried, but every
-// so manyth.
+// Exceptions", and tried: on RAM, where the CPU does it by itself; on a device's registers, where
+// what the CPU refuses never comes to an emulator; and on RAM as the second operand of an
+// instruction whose first is in a device, so that it is the emulator that walks the tables for it,
+// and has to find the same fault and mark the same entries. Not all combinations are tried, but
+// every so manyth.
 #include "guests/lib/check.h"
 
 #define IOAPIC        0xfec00000ull // its first register keeps 8 bits
 #define BASE_SHIFT    39
 #define BASE_SLOT     5
 #define BASE          ((u64)BASE_SLOT << BASE_SHIFT)
-#define JUMP_BACK     0xe6ff // jmp *%rsi
+#define USER_DEVICE   ((u64)(BASE_SLOT + 1) << BASE_SHIFT) // IOAPIC again, for users
+#define DATA_OFFSET   64                                   // in the page, behind its code
+#define JUMP_BACK     0xe6ff                               // jmp *%rsi
 #define RESERVED_HIGH BIT(51)
 #define RESERVED_SIZE BIT(13) // in the entry of a large page
 #define ADDRESS_LEAF  0x80000008u
@@ -21,7 +24,7 @@
 #define NO_FAULT      (~0ull)
 #define WRONG_MAX     10 // lines
 #define RAM_STEP      13 // primes: no pattern is left out
-#define DEVICE_STEP   127
+#define EXIT_STEP     127
 
 // What a combination is made of, lowest bits first; the CPU's state changes last.
 enum {
@@ -61,6 +64,7 @@ static u64 flag(u64 combination, unsigned bit, u64 value)
 // --- the tables ---
 
 static volatile u64 pdpt[512] ALIGNED(4096), directory[512] ALIGNED(4096), table[512] ALIGNED(4096);
+static volatile u64 device_pdpt[512] ALIGNED(4096), device_directory[512] ALIGNED(4096);
 static u8 page[4096] ALIGNED(4096);
 
 // A page of each size: its entry, the one above, and how far a page reaches.
@@ -84,6 +88,21 @@ static volatile u64 *upper_of(const struct size *size)
 {
     return size->upper ? size->upper : level4() + BASE_SLOT;
 }
+
+// What is accessed, and how.
+struct target {
+    const char *name;
+    u64 address;
+    u64 step;
+    u64 never;   // no such combinations
+    bool second; // after a device's register, by one instruction
+};
+
+static const struct target targets[] = {
+    {"RAM", (u64)page, RAM_STEP, 0, false},
+    {"a device", IOAPIC, EXIT_STEP, BIT(ACCESS_FETCH), false},
+    {"RAM after a device", (u64)(page + DATA_OFFSET), EXIT_STEP, BIT(ACCESS_FETCH), true},
+};
 
 static u64 target_offset(const struct size *size, u64 target)
 {
@@ -135,9 +154,11 @@ static u64 expected(u64 c)
 
 // --- trying ---
 
-#define FETCH "lea 55f(%%rip), %%rsi; jmp *%%rdi\n55:", : : "D"(gva) : "rsi", "memory"
-#define READ  "movl (%%rdi), %%eax", : : "D"(gva) : "rax", "memory"
-#define WRITE "movl %%eax, (%%rdi)", : : "D"(gva), "a"(JUMP_BACK) : "memory"
+#define FETCH   "lea 55f(%%rip), %%rsi; jmp *%%rdi\n55:", : : "D"(gva) : "rsi", "memory"
+#define READ    "movl (%%rdi), %%eax", : : "D"(gva) : "rax", "memory"
+#define WRITE   "movl %%eax, (%%rdi)", : : "D"(gva), "a"(JUMP_BACK) : "memory"
+#define MOVE    "movsl", : "+S"(device), "+D"(gva) : : "memory"
+#define COMPARE "cmpsl", : "+S"(device), "+D"(gva) : : "memory", "cc"
 
 static void access(u64 c, u64 gva)
 {
@@ -163,13 +184,36 @@ static void access(u64 c, u64 gva)
         __asm__ volatile("clac");
 }
 
+// A device's register is read first, from where it may be.
+static void access_second(u64 c, u64 gva)
+{
+    u64 device = has(c, ACCESS_USER) ? USER_DEVICE : IOAPIC;
+    trap_user_flags = RFLAGS_RESERVED;
+    if (has(c, ACCESS_USER)) {
+        if (has(c, ACCESS_WRITE))
+            TRY_USER(MOVE);
+        else
+            TRY_USER(COMPARE);
+        return;
+    }
+    if (has(c, ACCESS_AC))
+        __asm__ volatile("stac");
+    if (has(c, ACCESS_WRITE))
+        TRY_SUPERVISOR(MOVE);
+    else
+        TRY_SUPERVISOR(COMPARE);
+    if (has(c, ACCESS_AC))
+        __asm__ volatile("clac");
+}
+
 static unsigned wrong_lines;
 
-static void wrong(const struct size *size, u64 c, u64 target, u64 wanted)
+static void wrong(const struct size *size, u64 c, const struct target *target, u64 wanted)
 {
     if (wrong_lines++ >= WRONG_MAX)
         return;
-    guest_print(target == IOAPIC ? "a device, " : "RAM, ");
+    guest_print(target->name);
+    guest_print(", ");
     guest_print(size->name);
     guest_print(": combination ");
     guest_print_hex(c);
@@ -186,14 +230,17 @@ static void wrong(const struct size *size, u64 c, u64 target, u64 wanted)
     guest_print("\n");
 }
 
-static void try(const struct size *size, u64 c, u64 target)
+static void try(const struct size *size, u64 c, const struct target *target)
 {
-    u64 gva = BASE + target_offset(size, target);
+    u64 gva = BASE + target_offset(size, target->address);
     u64 wanted = expected(c);
-    tables_fill(size, c, target);
+    tables_fill(size, c, target->address);
     u64 leaf = *size->leaf, upper = *upper_of(size);
     invlpg((const void *)gva);
-    access(c, gva);
+    if (target->second)
+        access_second(c, gva);
+    else
+        access(c, gva);
     bool good;
     if (wanted == NO_FAULT) {
         leaf |= PTE_A | flag(c, ACCESS_WRITE, PTE_D);
@@ -248,20 +295,21 @@ static bool sensible(u64 c)
 
 static u64 tried;
 
-static void report(const struct size *size, u64 target)
+static void report(const struct size *size, const struct target *target)
 {
-    guest_print(target == IOAPIC ? "a device by " : "RAM by ");
+    guest_print(target->name);
+    guest_print(" by ");
     guest_print(size->name);
     guest_print(": ");
     guest_print_number(tried);
     guest_print(" combinations\n");
 }
 
-static void all(const struct size *size, u64 target, u64 step, u64 never)
+static void all(const struct size *size, const struct target *target, u64 never)
 {
     tried = 0;
-    for (u64 c = 0; c < BIT(BITS); c += step) {
-        if ((c & never) || !sensible(c))
+    for (u64 c = 0; c < BIT(BITS); c += target->step) {
+        if ((c & (never | target->never)) || !sensible(c))
             continue;
         cpu_state(c);
         try(size, c, target);
@@ -275,28 +323,39 @@ static void all(const struct size *size, u64 target, u64 step, u64 never)
     check(tried > 0, "something was tried");
 }
 
+// The entries above those that are tried.
+static void tables_begin(const struct size *size)
+{
+    if (size->bytes < PAGE_1G)
+        level4()[BASE_SLOT] = (u64)pdpt | PTE_P | PTE_W | PTE_U;
+    if (size->bytes < PAGE_2M)
+        pdpt[0] = (u64)directory | PTE_P | PTE_W | PTE_U;
+}
+
 static void sizes_try(u64 never)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
-        const struct size *size = &sizes[i];
-        if (size->bytes == PAGE_1G && !cpu_has(0x80000001, EDX, 26))
+        if (sizes[i].bytes == PAGE_1G && !cpu_has(0x80000001, EDX, 26))
             continue;
-        level4()[BASE_SLOT] = (u64)pdpt | PTE_P | PTE_W | PTE_U;
-        if (size->bytes < PAGE_2M)
-            pdpt[0] = (u64)directory | PTE_P | PTE_W | PTE_U;
-        all(size, (u64)page, RAM_STEP, never);
-        if (size->bytes < PAGE_1G)
-            level4()[BASE_SLOT] = (u64)pdpt | PTE_P | PTE_W | PTE_U;
-        if (size->bytes < PAGE_2M)
-            pdpt[0] = (u64)directory | PTE_P | PTE_W | PTE_U;
-        all(size, IOAPIC, DEVICE_STEP, never | BIT(ACCESS_FETCH));
+        for (unsigned n = 0; n < ARRAY_SIZE(targets); n++) {
+            tables_begin(&sizes[i]);
+            all(&sizes[i], &targets[n], never);
+        }
     }
+}
+
+static void user_device_setup(void)
+{
+    level4()[BASE_SLOT + 1] = (u64)device_pdpt | PTE_P | PTE_W | PTE_U;
+    device_pdpt[0] = (u64)device_directory | PTE_P | PTE_W | PTE_U;
+    device_directory[0] = IOAPIC | PTE_P | PTE_W | PTE_U | PTE_LARGE;
 }
 
 void guest_main(const u8 *boot_params)
 {
     (void)boot_params;
     check_setup();
+    user_device_setup();
     *(volatile u16 *)page = JUMP_BACK;
     sizes_try(impossible());
     check_equal(wrong_lines, 0, "combinations that are wrong");
