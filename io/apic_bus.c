@@ -187,6 +187,5 @@ void apic_bus_ipi(struct lapic *from, u32 icr, u32 destination, bool x2apic_form
     }
     m.destination = X2APIC_BROADCAST;
     m.x2apic_format = true;
-    m.logical = false;
     deliver(from->bus, &m, shorthand == SHORTHAND_OTHERS ? from : NULL);
 }
