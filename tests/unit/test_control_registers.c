@@ -102,7 +102,12 @@ TEST(cr4_takes_what_cpuid_shows)
                  {CR4_PGE, 1, CPUID_EDX, 13},     {CR4_OSFXSR, 1, CPUID_EDX, 24},
                  {CR4_OSXSAVE, 1, CPUID_ECX, 26}, {CR4_FSGSBASE, 7, CPUID_EBX, 0},
                  {CR4_SMEP, 7, CPUID_EBX, 7},     {CR4_SMAP, 7, CPUID_EBX, 20},
-                 {CR4_UMIP, 7, CPUID_ECX, 2},     {CR4_PKE, 7, CPUID_ECX, 3}};
+                 {CR4_UMIP, 7, CPUID_ECX, 2},     {CR4_PKE, 7, CPUID_ECX, 3},
+                 {CR4_VME, 1, CPUID_EDX, 1},      {CR4_PVI, 1, CPUID_EDX, 1},
+                 {CR4_DE, 1, CPUID_EDX, 2},       {CR4_TSD, 1, CPUID_EDX, 4},
+                 {CR4_MCE, 1, CPUID_EDX, 7},      {CR4_OSXMMEXCPT, 1, CPUID_EDX, 25},
+                 {CR4_CET, 7, CPUID_ECX, 7},      {CR4_LA57, 7, CPUID_ECX, 16},
+                 {CR4_PKS, 7, CPUID_ECX, 31}};
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         reset();
         CHECK(faults(cr_write(4, cases[i].bit), VECTOR_GP, true));
@@ -171,10 +176,21 @@ TEST(pae_paging_refuses_reserved_bits_in_pdptes)
         pdptes[3] |= 0x1000 | BIT(0) | BIT(3) | BIT(9);
         CHECK(faults(cr_write(3, 0x5020), VECTOR_GP, true));
         CHECK(faults(cr_write(4, CR4_PAE | CR4_PSE), VECTOR_GP, true));
+        CHECK(faults(cr_write(4, CR4_PAE | CR4_PGE), VECTOR_GP, true));
+        CHECK(faults(cr_write(4, CR4_PAE | CR4_SMEP), VECTOR_GP, true));
+        CHECK(faults(cr_write(0, CR0_PE | CR0_PG | CR0_CD), VECTOR_GP, true));
+        CHECK(cr_write(0, CR0_PE | CR0_PG | CR0_WP) == ACTION_NEXT); // loads none
+        regs[REG_CR0] = CR0_PE | CR0_PG | CR0_CD | CR0_NW;
+        CHECK(faults(cr_write(0, CR0_PE | CR0_PG | CR0_CD), VECTOR_GP, true));
         CHECK(cr_write(4, CR4_PAE | CR4_TSD) == ACTION_NEXT); // loads none
         regs[REG_CR0] = CR0_PE;
         CHECK(faults(cr_write(0, CR0_PE | CR0_PG), VECTOR_GP, true));
         CHECK_EQ(regs[REG_CR0], CR0_PE);
+        regs[REG_CR0] = CR0_PE | CR0_PG;
+        regs[REG_CR4] = 0;
+        CHECK(faults(cr_write(4, CR4_PAE), VECTOR_GP, true));
+        regs[REG_CR0] = CR0_PE;
+        regs[REG_CR4] = CR4_PAE;
         pdptes[3] &= ~bad[i];
         CHECK(cr_write(0, CR0_PE | CR0_PG) == ACTION_NEXT);
     }
@@ -262,7 +278,7 @@ TEST(xsetbv_is_for_level_0_alone)
     vcpu.gpr[GPR_RDX] = vcpu.gpr[GPR_RCX] = 0;
     segments[SEG_SS].access = SEGMENT_DPL;
     CHECK(faults(dispatch(EXIT_XSETBV), VECTOR_GP, true));
-    segments[SEG_SS].access = 0;
+    segments[SEG_SS].access = ~SEGMENT_DPL & 0xffff;
     CHECK(dispatch(EXIT_XSETBV) == ACTION_NEXT);
 }
 

@@ -209,6 +209,33 @@ TEST(hidden_features_stay_hidden)
     CHECK_EQ(show(0x80000001, 0).edx, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29);
 }
 
+TEST(a_host_that_has_all_is_shown_so_far)
+{
+    setup(1);
+    create();
+    CHECK_EQ(show(1, 0).ecx, 0xf7fa3203u);
+    CHECK_EQ(show(1, 0).edx, 0x0f8bfbffu);
+    CHECK_EQ(show(7, 0).ebx, 0xf1bf27ebu);
+    CHECK_EQ(show(7, 0).ecx, 0x00405f47u);
+    CHECK_EQ(show(7, 0).edx, 0x00004410u);
+    CHECK_EQ(show(0x80000001, 0).ecx, 0x00000121u);
+}
+
+TEST(features_go_with_the_state_that_they_need)
+{
+    setup(1);
+    host.xcr0 = 7; // no AVX-512
+    create();
+    CHECK_EQ(show(1, 0).ecx, 0xf7fa3203u);
+    CHECK_EQ(show(7, 0).ebx, 0x219c27ebu);
+    CHECK_EQ(show(7, 0).ecx, 0x00400705u);
+    host.xcr0 = 3; // nor AVX
+    create();
+    CHECK_EQ(show(1, 0).ecx, 0xc7fa2203u);
+    CHECK_EQ(show(7, 0).ebx, 0x219c27cbu);
+    CHECK_EQ(show(7, 0).ecx, 0x00400105u);
+}
+
 TEST(what_the_host_lacks_the_guest_lacks)
 {
     setup(1);

@@ -287,6 +287,15 @@ TEST(pae)
     CHECK_EQ(gpa, 0x12345654321ull);
     CHECK(!walk(0x40000000, PAGE_READ));
     CHECK_EQ(error, 0);
+    regs[REG_EFER] = EFER_NXE;
+    CHECK(!walk(0x40000000, PAGE_EXECUTE)); // a bit of its own if NX or SMEP is on
+    CHECK_EQ(error, PF_FETCH);
+    regs[REG_EFER] = 0;
+    CHECK(!walk(0x40000000, PAGE_EXECUTE));
+    CHECK_EQ(error, 0);
+    regs[REG_CR4] |= CR4_SMEP;
+    CHECK(!walk(0x40000000, PAGE_EXECUTE));
+    CHECK_EQ(error, PF_FETCH);
     put64(0x4010, 0x7000 | P_ALL | BIT(52));
     CHECK(!walk(0x80202123, PAGE_READ));
     CHECK_EQ(error, PF_PRESENT | PF_RESERVED);

@@ -83,6 +83,8 @@ TEST(a_route_that_is_not_offered_is_not_taken)
     set(timer_reg(1, TIMER_CONFIG), ROUTE_10);
     set(timer_reg(1, TIMER_CONFIG), 9 << TIMER_ROUTE_SHIFT | TIMER_ENABLE);
     CHECK_EQ(get(timer_reg(1, TIMER_CONFIG)) & TIMER_WRITABLE, ROUTE_10 | TIMER_ENABLE);
+    set(timer_reg(1, TIMER_CONFIG), 9 << TIMER_ROUTE_SHIFT); // the rest is
+    CHECK_EQ(get(timer_reg(1, TIMER_CONFIG)) & TIMER_WRITABLE, ROUTE_10);
     set(timer_reg(1, TIMER_CONFIG), 15 << TIMER_ROUTE_SHIFT);
     CHECK_EQ(get(timer_reg(1, TIMER_CONFIG)) & TIMER_WRITABLE, 15 << TIMER_ROUTE_SHIFT);
     set(timer_reg(0, TIMER_CONFIG), TIMER_PERIODIC | TIMER_SET_VALUE); // which reads as 0
@@ -120,6 +122,18 @@ TEST(periodic_fires_at_each_period)
     chip_pass(10 * MS);
     CHECK_EQ(chip_rises[10], 10);
     CHECK_EQ(get(timer_reg(0, TIMER_COMPARATOR)), 22 * HPET_HZ / 1000); // it goes on
+}
+
+TEST(a_new_period_leaves_the_comparator)
+{
+    start();
+    set(REG_CONFIG, CONFIG_ENABLE);
+    set(timer_reg(0, TIMER_CONFIG), ROUTE_10 | TIMER_PERIODIC | TIMER_SET_VALUE);
+    set(timer_reg(0, TIMER_COMPARATOR), 12345);
+    set(timer_reg(0, TIMER_COMPARATOR), 1000);
+    CHECK_EQ(get(timer_reg(0, TIMER_COMPARATOR)), 12345);
+    chip_pass(12345 * TICK);
+    CHECK_EQ(get(timer_reg(0, TIMER_COMPARATOR)), 13345);
 }
 
 TEST(periods_that_were_missed_are_one_interrupt)
@@ -205,6 +219,35 @@ TEST(a_route_to_no_pin_goes_nowhere)
     one_shot(1, TIMER_ENABLE | TIMER_LEVEL | 31 << TIMER_ROUTE_SHIFT, 1000);
     chip_pass(MS);
     CHECK_EQ(chip_rises[9] + chip_rises[31], 0);
+}
+
+TEST(a_timer_that_changes_lets_go_of_its_line)
+{
+    start();
+    set(REG_CONFIG, CONFIG_ENABLE);
+    one_shot(1, TIMER_ENABLE | TIMER_LEVEL | ROUTE_10, 1000);
+    chip_pass(MS);
+    CHECK(chip_level[10]);
+    set(timer_reg(1, TIMER_CONFIG), TIMER_ENABLE | TIMER_LEVEL | 11 << TIMER_ROUTE_SHIFT);
+    CHECK(!chip_level[10]);
+    CHECK(chip_level[11]);
+    set(REG_CONFIG, CONFIG_ENABLE | CONFIG_LEGACY);
+    CHECK(!chip_level[11]);
+    CHECK(chip_level[8]);
+}
+
+TEST(nothing_fires_while_the_counter_stands)
+{
+    start();
+    set(REG_CONFIG, CONFIG_ENABLE);
+    one_shot(1, TIMER_ENABLE | ROUTE_10, 1000);
+    set(REG_CONFIG, 0);
+    chip_pass(MS);
+    CHECK_EQ(chip_rises[10], 0);
+    CHECK_EQ(chip_clock.next, ~0ull);
+    set(REG_CONFIG, CONFIG_ENABLE);
+    chip_pass(MS);
+    CHECK_EQ(chip_rises[10], 1);
 }
 
 TEST(a_reset_stops_all)

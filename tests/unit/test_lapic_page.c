@@ -84,6 +84,7 @@ TEST(what_is_raised_while_the_guest_runs_waits_beside_the_page)
     hardware_deliver(0x45);
     lapic_raise(&cpus[0], 0x31, false);
     CHECK(push(&requested, &in_service));
+    CHECK(!push(&(u8){0}, &(u8){0})); // no more
     CHECK_EQ(requested, 0x31);
     CHECK_EQ(in_service, 0x45);
 }
@@ -109,6 +110,33 @@ TEST(software_finds_what_the_hardware_left)
     CHECK_EQ(requested, 0x51);
     CHECK_EQ(in_service, 0);
     CHECK_EQ(*in_page(LAPIC_TPR), 0x32);
+}
+
+TEST(a_lower_tpr_lets_through_what_is_in_the_page)
+{
+    u8 requested, in_service;
+    setup_page();
+    wr(0, LAPIC_TPR, 0x80);
+    lapic_raise(&cpus[0], 0x71, false);
+    CHECK(push(&requested, &in_service));
+    heard[0].changed = 0;
+    lapic_tpr_write(&cpus[0], 0x20);
+    CHECK(heard[0].changed > 0);
+    CHECK_EQ(lapic_pending(&cpus[0]), 0x71);
+}
+
+TEST(the_high_half_of_icr_goes_out_of_the_page_and_back)
+{
+    u8 requested, in_service;
+    setup_page();
+    wr(0, LAPIC_ICR_HIGH, 3u << 24);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(*in_page(LAPIC_ICR_HIGH), 3u << 24);
+    *in_page(LAPIC_ICR_HIGH) = 5u << 24; // the guest, without an exit
+    CHECK_EQ(rd(0, LAPIC_ICR_HIGH), 5u << 24);
+    CHECK(!cpus[0].in_page);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(*in_page(LAPIC_ICR_HIGH), 5u << 24);
 }
 
 TEST(a_write_into_the_page_acts_as_one_that_exits)

@@ -133,6 +133,9 @@ TEST(after_reset)
     CHECK_EQ(rd(0x3a), 1);
     CHECK_EQ(rd(0x179), 0);
     CHECK_EQ(rd(0x17), 0);
+    CHECK_EQ(rd(0x17a), 0);
+    CHECK_EQ(rd(0x4b564d00), 0);
+    CHECK_EQ(rd(0x11), 0);
     CHECK(rd(0x8b) >> 32);
     CHECK_EQ(odd, 0);
 }
@@ -194,6 +197,7 @@ TEST(pat_and_mtrrs)
     setup();
     CHECK(wr(0x277, 0x0007040600070406ull));
     CHECK_EQ(rd(0x277), 0x0007040600070406ull);
+    CHECK(wr(0x277, 0x0604040600070406ull)); // no address
     CHECK(!wr(0x277, 2) && !wr(0x277, 3ull << 56) && !wr(0x277, 8));
     CHECK(wr(0x200, 0x80000006) && wr(0x201, 0x00003fff80000800ull));
     CHECK_EQ(rd(0x200), 0x80000006);
@@ -232,12 +236,14 @@ TEST(bases_must_be_canonical)
     static const u32 addresses[] = {0x175,      0x176,      0xc0000082, 0xc0000083,
                                     0xc0000100, 0xc0000101, 0xc0000102};
     setup();
+    segments[SEG_GS].selector = 0x23;
     for (unsigned i = 0; i < ARRAY_SIZE(addresses); i++) {
         CHECK(wr(addresses[i], 0xffff800000000000ull + i));
         CHECK_EQ(rd(addresses[i]), 0xffff800000000000ull + i);
         CHECK(!wr(addresses[i], 0x0000800000000000ull));
     }
     CHECK_EQ(segments[SEG_GS].base, 0xffff800000000005ull);
+    CHECK_EQ(segments[SEG_GS].selector, 0x23); // the rest of it stays
     CHECK(wr(0xc0000081, ~0ull) && rd(0xc0000081) == ~0ull);
     CHECK(wr(0x174, 0x10) && rd(0x174) == 0x10);
     CHECK(wr(0xc0000103, 5) && rd(0xc0000103) == 5 && !wr(0xc0000103, 1ull << 32));

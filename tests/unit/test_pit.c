@@ -76,6 +76,25 @@ TEST(terminal_count_interrupts_once)
     CHECK(!chip_level[0]);
 }
 
+TEST(the_first_byte_of_a_terminal_count_stops_the_counting)
+{
+    start();
+    program(0, 0, 1193);
+    chip_pass(500 * US);
+    chip_out(&pit.ports, 0, 0x00);
+    chip_pass(SECOND);
+    CHECK_EQ(chip_rises[0], 0);
+    CHECK_EQ(status_of(0), 0x70); // null count
+    chip_out(&pit.ports, 0, 0x01);
+    chip_pass(SECOND);
+    CHECK_EQ(chip_rises[0], 1);
+    program(0, 2, 1193); // others go on until the second
+    chip_pass(500 * US);
+    chip_out(&pit.ports, 0, 0x00);
+    chip_pass(MS);
+    CHECK_EQ(chip_rises[0], 2);
+}
+
 TEST(strobe_interrupts_once)
 {
     start();
@@ -170,7 +189,11 @@ TEST(one_byte_accesses)
     chip_out(&pit.ports, 0, 200);
     CHECK_EQ(chip_in(&pit.ports, 0), 200);
     CHECK_EQ(chip_in(&pit.ports, 0), 200);
-    chip_out(&pit.ports, 3, 0x24); // high byte only
+    chip_out(&pit.ports, 3, 0x00);
+    CHECK_EQ(chip_in(&pit.ports, 0), 200);
+    chip_pass(ticks(50));
+    CHECK_EQ(chip_in(&pit.ports, 0), 150); // one byte was the whole latch
+    chip_out(&pit.ports, 3, 0x24);         // high byte only
     chip_out(&pit.ports, 0, 2);
     CHECK_EQ(chip_in(&pit.ports, 0), 2);
 }

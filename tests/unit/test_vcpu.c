@@ -295,6 +295,15 @@ TEST(the_local_apic_tells_of_nmis)
     CHECK_EQ(vcpus[0].requests, VCPU_REQUEST_EVENT);
 }
 
+TEST(the_local_apic_tells_of_its_mode)
+{
+    reset();
+    vcpus[0].apic_moved = false;
+    vcpu_lapic_ops.mode(&vcpus[0].lapic);
+    CHECK(vcpus[0].apic_moved);
+    CHECK_EQ(vcpus[0].requests, VCPU_REQUEST_EVENT);
+}
+
 TEST(one_vcpu_s_state_is_in_a_cpu)
 {
     reset();
