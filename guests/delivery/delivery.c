@@ -4,9 +4,10 @@
 #include "guests/lib/check.h"
 #include "guests/lib/apic.h"
 
-#define VECTOR_LOW  0x41
-#define VECTOR_HIGH 0x71
-#define SPURIOUS    0xff
+#define VECTOR_LOW   0x41
+#define VECTOR_HIGH  0x71
+#define VECTOR_ABOVE 0x81
+#define SPURIOUS     0xff
 
 #define TPR_CLASS_3 0x30
 #define TPR_CLASS_7 0x70
@@ -40,10 +41,14 @@ static void self_ipi(unsigned vector)
     apic_write(APIC_ICR, vector | APIC_ICR_ASSERT | APIC_ICR_SELF);
 }
 
-// What ISR holds off first, CR8 holds off then.
+// What ISR holds off first, CR8 holds off then. The one above has the CPU look at all that waits.
 static void in_handler(void)
 {
     self_ipi(VECTOR_LOW);
+    self_ipi(VECTOR_ABOVE);
+    interrupts_take();
+    check_equal(taken[VECTOR_ABOVE], 1, "one above interrupts a handler");
+    check_equal(taken[VECTOR_LOW], 0, "one below does not");
     __asm__ volatile("mov %0, %%cr8" : : "r"((u64)8) : "memory");
 }
 
