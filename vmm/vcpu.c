@@ -27,7 +27,10 @@ void vcpu_request(struct vcpu *vcpu, u32 requests)
     if (!thread || thread == thread_self())
         return;
     thread_wake(thread);
-    if (thread->cpu != this_cpu()->index)
+    // One that waits for its turn looks at its requests when that comes. Until then the CPU is
+    // another's, perhaps of another VM, which must not be interrupted for it.
+    bool runs = __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) == THREAD_RUNNING;
+    if (runs && thread->cpu != this_cpu()->index)
         apic_send_ipi(percpus[thread->cpu].apic_id, HOST_VECTOR_WAKE);
 }
 

@@ -94,6 +94,7 @@ static void reset(void)
         percpus[i].index = i;
         percpus[i].apic_id = 8 + i;
         threads[i].cpu = i;
+        threads[i].state = THREAD_RUNNING;
         vcpus[i].index = i;
         vcpus[i].vm = &vm;
         vcpus[i].ops = &fake_ops;
@@ -250,6 +251,21 @@ TEST(a_request_reaches_a_vcpu_on_another_cpu)
     CHECK_EQ(wakes, 2);
     CHECK_EQ(ipis, 2);
     CHECK_EQ(ipi_to, 8);
+}
+
+TEST(a_request_to_a_vcpu_that_waits_for_its_turn_interrupts_nobody)
+{
+    static const enum thread_state waits[] = {THREAD_READY, THREAD_BLOCKED};
+    for (unsigned i = 0; i < ARRAY_SIZE(waits); i++) {
+        reset();
+        self = &threads[1];
+        here = &percpus[1];
+        threads[0].state = waits[i];
+        vcpu_lapic_ops.nmi(&vcpus[0].lapic);
+        CHECK_EQ(vcpus[0].requests, VCPU_REQUEST_EVENT);
+        CHECK_EQ(wakes, 1); // which sends what a blocked one needs
+        CHECK_EQ(ipis, 0);
+    }
 }
 
 TEST(a_request_on_the_same_cpu_needs_no_interrupt)
