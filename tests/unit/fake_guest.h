@@ -153,6 +153,7 @@ static void fake_guest_reset(void)
     vm.memory.slots[0] = (struct guest_slot){.base = 0, .size = RAM_SIZE, .kind = GUEST_SLOT_RAM};
     vcpu.vm = &vm;
     vcpu.ops = &fake_ops;
+    vcpu.run_until = ~0ull;
     put64(PAGES, (PAGES + 0x1000) | PTE_FLAGS);
     put64(PAGES + 0x1000, 0 | PTE_FLAGS | PTE_BIG);
     regs[REG_CR0] = CR0_PE | CR0_PG | CR0_WP;

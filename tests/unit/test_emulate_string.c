@@ -20,6 +20,18 @@ TEST(long_strings_take_several_exits)
     CHECK_EQ(vcpu.gpr[GPR_RSI], 0x20000 + 600);
 }
 
+TEST(a_long_string_leaves_when_its_time_is_over)
+{
+    fake_guest_reset();
+    vcpu.run_until = 0;
+    vcpu.gpr[GPR_RCX] = 2 * ELEMENTS_PER_LOOK;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xf3\xaa", DEVICE, W), ACTION_RETRY); // rep stosb
+    CHECK_EQ(vcpu.gpr[GPR_RCX], ELEMENTS_PER_LOOK);
+    CHECK_EQ(EMULATE("\xf3\xaa", DEVICE, W), ACTION_NEXT);
+    CHECK_EQ(vcpu.gpr[GPR_RDI], DEVICE + 2 * ELEMENTS_PER_LOOK);
+}
+
 TEST(an_unfinished_string_resumes_without_its_breakpoint)
 {
     fake_guest_reset();

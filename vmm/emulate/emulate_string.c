@@ -3,11 +3,13 @@
 // move with each element, so that a fault or the end of the budget leaves the instruction where the
 // CPU would: restartable.
 #include "vmm/emulate/emulation.h"
+#include "arch/x86_64/asm.h"
 #include "arch/x86_64/regs.h"
 #include "vmm/emulate/alu.h"
 #include "vmm/vm_io.h"
 
 #define ELEMENTS_PER_EXIT 256 // then the guest is entered again, so that interrupts get their turn
+#define ELEMENTS_PER_LOOK 16  // at the time: some devices do a lot for one access
 #define MEMO_TO           0
 #define MEMO_FROM         1
 
@@ -154,16 +156,24 @@ static enum exit_action unfinished(struct string *s)
     return ACTION_RETRY;
 }
 
+// Other threads wait for this CPU, or a timer.
+static bool time_is_over(const struct string *s, unsigned done)
+{
+    return done % ELEMENTS_PER_LOOK == 0 && rdtsc() >= s->e->vcpu->run_until;
+}
+
 static enum exit_action repeat(struct string *s)
 {
     u64 count = emulation_address_register(s->e, GPR_RCX);
     unsigned budget = s->flags & RFLAGS_TF ? 1 : ELEMENTS_PER_EXIT;
-    for (unsigned done = 0; count && done < budget; done++) {
+    for (unsigned done = 0; count && done < budget;) {
         if (!string_rows[s->e->insn->op].step(s))
             return ACTION_FAULT;
         emulation_address_register_write(s->e, GPR_RCX, --count);
         if (compare_ends(s))
             return ACTION_NEXT;
+        if (time_is_over(s, ++done))
+            break;
     }
     return count ? unfinished(s) : ACTION_NEXT;
 }
