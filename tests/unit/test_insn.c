@@ -274,3 +274,14 @@ TEST(vector_registers_are_named_by_their_roles)
     CHECK_EQ(DECODE("\x0f\xc4\x07\x00", 64).op, INSN_OTHER);         // pinsrw mm0, [rdi], 0
     CHECK_EQ(DECODE("\xc4\xe2\x69\x92\x04\x0f", 64).op, INSN_OTHER); // vgatherdps
 }
+
+// What is emulated by running it must be an instruction: else the core would take the #UD.
+TEST(reserved_x87_opcodes_are_none)
+{
+    static const u8 reserved[][2] = {{0xd9, 1}, {0xdb, 4}, {0xdb, 6}, {0xdd, 5}};
+    for (unsigned i = 0; i < ARRAY_SIZE(reserved); i++) {
+        const u8 bytes[] = {reserved[i][0], (u8)(reserved[i][1] << 3 | 6)};
+        struct insn insn;
+        CHECK(!insn_decode(bytes, sizeof(bytes), 64, &insn) || insn.op != INSN_X87);
+    }
+}
