@@ -28,6 +28,7 @@
 #include "mm/heap.h"
 
 #define ODD_ACCESS_LOGGED 16
+#define RESETS_LOGGED     16
 #define STOP_POLL_US      500
 
 static struct vm *vms[CONFIG_VM_MAX];
@@ -212,10 +213,10 @@ static void memory_clear(struct vm *vm)
 
 static void resources_destroy(struct vm *vm)
 {
-    memory_clear(vm); // while others run and look: the rest is still whole
+    memory_clear(vm);    // while others run and look: the rest is still whole
+    machine_destroy(vm); // before the local APICs' pages, which a press of the power button reaches
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_destroy(&vm->vcpus[i]);
-    machine_destroy(vm);
     io_bus_destroy(&vm->ports);
     io_bus_destroy(&vm->mmio);
     guest_memory_destroy(&vm->memory);
@@ -244,7 +245,6 @@ static void vcpu_power_on(struct vcpu *vcpu)
     vcpu->nmi_pending = 0;
     vcpu->halted = false;
     vcpu->waiting_for_startup = vcpu->index != 0;
-    vcpu->requests = 0;
     xstate_reset(vcpu);
     msr_reset(vcpu);
     vcpu_load_here(vcpu);
@@ -266,8 +266,10 @@ static int power_on(struct vm *vm, char *why)
     vm->stop_reason = VM_STOP_NONE;
     vm->apic_page_dropped = false;
     machine_reset(vm);
-    for (unsigned i = 0; i < vm->vcpu_count; i++)
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        vm->vcpus[i].requests = 0; // of all or of none: who asks for a stop holds the lock too
         lapic_reset(&vm->vcpus[i].lapic);
+    }
     lapic_virtual_wire(&vm->vcpus[0].lapic); // there is no firmware to do it
     spin_unlock(&vm->lock);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
@@ -330,6 +332,7 @@ int vm_start(struct vm *vm, char *why)
     vm->why[0] = '\0';
     vm->killed = false;
     vm->odd_accesses = 0;
+    vm->resets = 0;
     format_text(why, CONFIG_ERROR_MAX, "VM %s: the host is out of memory", vm->config.name);
     error = resources_create(vm);
     if (error == OK)
@@ -379,7 +382,8 @@ void vm_kill(struct vm *vm, const char *format, ...)
 
 void vm_debug_exit(struct vm *vm, u32 code)
 {
-    if (__atomic_load_n(&vm->killed, __ATOMIC_SEQ_CST))
+    bool ends = __atomic_load_n(&vm->stop_reason, __ATOMIC_SEQ_CST) >= VM_STOP_POWEROFF;
+    if (ends || __atomic_load_n(&vm->killed, __ATOMIC_SEQ_CST))
         return;
     format_text(vm->why, sizeof(vm->why), "debug exit, code %u", code);
     log_info("VM %s: %s", vm->config.name, vm->why);
@@ -454,12 +458,22 @@ static void log_end(const struct vm *vm, bool crashed)
         log_info("VM %s: %s", vm->config.name, texts[vm->stop_reason]);
 }
 
+// A guest may reset itself all the time.
+static void log_reset(struct vm *vm)
+{
+    if (vm->resets < RESETS_LOGGED)
+        log_info("VM %s: reset", vm->config.name);
+    else if (vm->resets == RESETS_LOGGED)
+        log_info("VM %s: reset; more of them are not logged", vm->config.name);
+    vm->resets++;
+}
+
 // All vCPUs are out of the guest. True: it was reset and runs again.
 static bool restart(struct vm *vm)
 {
     if (vm->stop_reason != VM_STOP_RESET)
         return false;
-    log_info("VM %s: reset", vm->config.name);
+    log_reset(vm);
     if (power_on(vm, vm->why) != OK) {
         vm->stop_reason = VM_STOP_RESET;
         return false;

@@ -104,6 +104,7 @@ struct vm {
     u64 starts;                      // how often it was started
     u64 started_us;                  // when, in host time
     u32 boots;                       // counts power-ons and resets
+    u64 resets;                      // in this run; the first ones logged
     u64 odd_accesses;                // to holes and unknown MSRs: counted, the first ones logged
     struct console *console;         // its serial line as seen from the host
     void (*on_start)(struct vm *vm); // told before its first instruction; null: nobody

@@ -202,6 +202,62 @@ TEST(the_others_run_again_when_the_last_says_so)
     finish();
 }
 
+static void reset_again(struct vcpu *vcpu)
+{
+    if (vcpu->index == 0)
+        vm_request_stop(vm, VM_STOP_RESET);
+}
+
+TEST(a_request_that_comes_while_the_machine_is_reset_reaches_all_vcpus)
+{
+    reset(2);
+    start();
+    vm_request_stop(vm, VM_STOP_RESET);
+    on_vcpu_reset = reset_again;
+    last_runs_again = true;
+    on_block = last_one_ends;
+    ended(1, true);
+    CHECK_EQ(vm->stop_reason, VM_STOP_RESET);
+    CHECK(vm->vcpus[0].requests & VCPU_REQUEST_STOP);
+    CHECK(vm->vcpus[1].requests & VCPU_REQUEST_STOP);
+
+    vm_request_stop(vm, VM_STOP_USER);
+    last_runs_again = false;
+    on_sleep = others_end;
+    ended(1, false);
+    finish();
+}
+
+TEST(resets_do_not_fill_the_log)
+{
+    reset(1);
+    start();
+    boots_left = 1000;
+    lines = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        vm_request_stop(vm, VM_STOP_RESET);
+        ended(0, true);
+    }
+    CHECK_EQ(vm->resets, 100);
+    CHECK_EQ(lines, RESETS_LOGGED + 1);
+    on_sleep = end_0;
+    finish();
+}
+
+TEST(the_first_debug_exit_counts)
+{
+    reset(1);
+    start();
+    lines = 0;
+    vm_debug_exit(vm, 1);
+    vm_debug_exit(vm, 3);
+    CHECK_STR(vm->why, "debug exit, code 1");
+    CHECK_EQ(lines, 1);
+    ended(0, false);
+    CHECK(vm->state == VM_STOPPED);
+    finish();
+}
+
 TEST(odd_accesses_do_not_fill_the_log)
 {
     reset(1);

@@ -137,12 +137,22 @@ static int fake_vcpu_create(struct vcpu *vcpu)
 static void fake_vcpu_destroy(struct vcpu *vcpu)
 {
     CHECK(vcpu->engine != NULL);
+    CHECK(!vcpu->vm->machine); // whose chips reach its local APIC
     parts--;
 }
 
 static void fake_vcpu(struct vcpu *vcpu)
 {
     CHECK(vcpu->vm == vm || !vm);
+}
+
+static void (*on_vcpu_reset)(struct vcpu *vcpu); // another thread's turn
+
+static void fake_vcpu_reset(struct vcpu *vcpu)
+{
+    fake_vcpu(vcpu);
+    if (on_vcpu_reset)
+        on_vcpu_reset(vcpu);
 }
 
 static void fake_set_tsc_offset(struct vcpu *vcpu, u64 offset)
@@ -177,7 +187,7 @@ static const struct cpu_ops fake_ops = {.name = "fake",
                                         .apic_sound = fake_apic_sound,
                                         .vcpu_create = fake_vcpu_create,
                                         .vcpu_destroy = fake_vcpu_destroy,
-                                        .vcpu_reset = fake_vcpu,
+                                        .vcpu_reset = fake_vcpu_reset,
                                         .set_tsc_offset = fake_set_tsc_offset,
                                         .flush = fake_vcpu};
 void vcpu_apic_mode(struct vcpu *vcpu)
@@ -419,6 +429,7 @@ static void reset(unsigned cpus)
     wakes = sleeps = lines = reports = machine_resets = 0;
     on_sleep = NULL;
     on_block = NULL;
+    on_vcpu_reset = NULL;
     vm = NULL;
     CHECK_EQ(vm_create(&config, &vm, why), OK);
 }
