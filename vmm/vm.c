@@ -118,6 +118,8 @@ int vm_create(const struct config_vm *config, struct vm **out, char *why)
 
 int vm_destroy(struct vm *vm)
 {
+    if (vm->state == VM_STARTING) // another thread is at it
+        return ERR_STATE;
     int error = vm_stop(vm);
     if (error != OK && error != ERR_STATE)
         return error;

@@ -127,7 +127,7 @@ MUST_CHECK int vm_pause_wait(struct vm *vm);
 // looked at and changed. False: not all are parked.
 MUST_CHECK bool vm_hold(struct vm *vm);
 void vm_release(struct vm *vm);
-MUST_CHECK int vm_destroy(struct vm *vm);
+MUST_CHECK int vm_destroy(struct vm *vm); // ERR_STATE while it is being started
 struct vm *vm_find(const char *name);
 struct vm *vm_at(unsigned index); // null past the end
 const char *vm_state_name(enum vm_state state);

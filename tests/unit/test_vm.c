@@ -110,6 +110,22 @@ TEST(a_running_vm_that_resets_itself_can_be_destroyed)
     finish();
 }
 
+static void destroy_early(void)
+{
+    CHECK(vm->state == VM_STARTING);
+    CHECK_EQ(vm_destroy(vm), ERR_STATE);
+    CHECK(vm_at(0) == vm);
+}
+
+TEST(a_vm_that_is_being_started_is_not_destroyed)
+{
+    reset(1);
+    on_boot = destroy_early;
+    start();
+    on_sleep = end_0;
+    finish();
+}
+
 static void end_by_reset(unsigned nth)
 {
     (void)nth;

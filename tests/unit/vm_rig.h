@@ -251,7 +251,8 @@ int firmware_memory_add(struct vm *m UNUSED)
     return ERR_INVALID;
 }
 
-static unsigned boots_left; // guest_boot() succeeds as often
+static unsigned boots_left;   // guest_boot() succeeds as often
+static void (*on_boot)(void); // another thread's turn
 
 int guest_boot(struct vm *m, char *reason)
 {
@@ -261,6 +262,8 @@ int guest_boot(struct vm *m, char *reason)
         return ERR_NOT_FOUND;
     }
     boots_left--;
+    if (on_boot)
+        on_boot();
     return OK;
 }
 
@@ -430,6 +433,7 @@ static void reset(unsigned cpus)
     on_sleep = NULL;
     on_block = NULL;
     on_vcpu_reset = NULL;
+    on_boot = NULL;
     vm = NULL;
     CHECK_EQ(vm_create(&config, &vm, why), OK);
 }
