@@ -6,6 +6,8 @@
 #define HOLE_ADDRESS 0xd0000000ull // in the PCI hole, no device
 #define HOLE_PORT    0x4242
 #define UNKNOWN_MSR  0x1234
+#define RESET_PORT   0xcf9
+#define RESET_NOW    0x06
 #define RDMSR_LENGTH 2
 
 static volatile bool took_gp;
@@ -72,14 +74,21 @@ static void run_hole(void)
     ((void (*)(void))HOLE_ADDRESS)();
 }
 
+// And again, as soon as it has started.
+static void resets(void)
+{
+    out8(RESET_PORT, RESET_NOW);
+    spin();
+}
+
 void guest_main(const u8 *boot_params)
 {
     static const struct {
         const char *word;
         void (*body)(void);
     } modes[] = {
-        {"triple", triple_fault}, {"spin", spin}, {"holes", holes},
-        {"ports", ports},         {"msrs", msrs}, {"run-hole", run_hole},
+        {"triple", triple_fault}, {"spin", spin},         {"holes", holes},   {"ports", ports},
+        {"msrs", msrs},           {"run-hole", run_hole}, {"resets", resets},
     };
     guest_idt_load();
     for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {

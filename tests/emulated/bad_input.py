@@ -7,7 +7,8 @@ import re
 from emulator import Machine
 from scenario import ROOT, Image, scenario, vm
 
-WORDS = {"triple": "triple", "spin": "spin", "holes": "holes", "ports": "ports", "msrs": "msrs", "runhole": "run-hole"}
+WORDS = {"triple": "triple", "spin": "spin", "holes": "holes", "ports": "ports", "msrs": "msrs", "runhole": "run-hole",
+         "resets": "resets"}
 INI = vm("missing", kernel=r"\guests\nothere", memory="64M") + \
     vm("truncated", kernel=r"\guests\short", memory="64M") + \
     vm("notbz", kernel=r"\plinth.ini", memory="64M") + \
@@ -33,6 +34,8 @@ REFUSED = (
     ("bigmem", r"900|921600"),
 )
 
+GUEST_SECONDS = 120
+RESETS_LOGGED = 17  # 16, and one that says that there are more
 FINISHED = ("holes", "ports", "msrs")
 
 
@@ -72,6 +75,18 @@ def check_spin(run):
     run.check("spin: it can be stopped", re.search(r"spin\s+stopped", run.command("list")))
 
 
+def check_resets(run):
+    """A guest that does nothing but reset itself: others run, the log is not full of it, and it can be stopped."""
+    run.command("start resets")
+    run.test_guest("holes")
+    run.wait_for("dmesg", "VM resets: reset; more of them are not logged", GUEST_SECONDS)
+    run.check("resets: it does so all the time", re.search(r"resets\s+running", run.command("list")))
+    run.command("stop resets")
+    run.check("resets: it can be stopped", re.search(r"resets\s+stopped", run.command("list")))
+    lines = re.findall(r"VM resets: reset", run.command("dmesg"))
+    run.check("resets: the first ones are in the log", len(lines) == RESETS_LOGGED, len(lines))
+
+
 def bad_input(run):
     run.boot()
     check_refused(run)
@@ -79,6 +94,7 @@ def bad_input(run):
     check_died(run, "triple", ["triple fault", "rip", "code at rip", "last exits"])
     check_died(run, "runhole", ["VM runhole died", "rip"])
     check_spin(run)
+    check_resets(run)
 
 
 @scenario("bad-input", Machine("", emulator="bochs", model="tigerlake"), Image(INI, FILES))
