@@ -42,11 +42,21 @@ void thread_yield(void)
 {
 }
 
+static struct console console;
+static unsigned sleeps;
+
+// The shell leaves meanwhile.
+void thread_sleep_us(u64 us)
+{
+    CHECK(us > 0);
+    sleeps++;
+    console.attached = NULL;
+}
+
 static char shown[2 * CONSOLE_RING + 1];
 static size_t shown_length;
 static const char *keys;
 static enum host_console_mode mode;
-static struct console console;
 static void (*waiting)(void); // what happens while the shell waits
 
 void host_console_write_raw(const char *bytes, size_t size)
@@ -211,7 +221,9 @@ static void step_end(void)
 {
     guest_writes("bye\n");
     CHECK(wakes > 0);
+    sleeps = 0;
     console_close(&console);
+    CHECK_EQ(sleeps, 1); // until it had left
     keys = "ignored";
 }
 
@@ -230,10 +242,12 @@ TEST(an_earlier_run_is_not_shown_again)
 {
     setup();
     guest_writes("old\n");
+    sleeps = 0;
     console_close(&console);
     console_open(&console);
     guest_writes("new\n");
     console_close(&console);
+    CHECK_EQ(sleeps, 0); // nobody is attached
     CHECK(!console_attach(&console));
     CHECK_STR(shown, "new\n");
 }

@@ -16,6 +16,7 @@
 #define OUTPUT_PIECE   256 // shown between two looks at the keyboard
 #define INPUT_PENDING  64  // typed, not yet taken by the guest; more is dropped
 #define INPUT_RETRY_US 2000
+#define CLOSE_POLL_US  1000
 
 int console_init(struct console *c, const char *name)
 {
@@ -53,6 +54,8 @@ void console_close(struct console *c)
     c->open = false;
     spin_unlock(&c->input_lock);
     wake_attached(c);
+    while (__atomic_load_n(&c->attached, __ATOMIC_ACQUIRE))
+        thread_sleep_us(CLOSE_POLL_US);
 }
 
 // --- the ring; positions count bytes since the console was made ---

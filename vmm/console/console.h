@@ -33,7 +33,8 @@ struct console {
 int console_init(struct console *console, const char *name); // ERR_NO_MEMORY
 void console_destroy(struct console *console);
 // The VM starts, the VM ends. After console_close() input() is not called any more: close before
-// what input() reaches is freed, and without the VM's lock.
+// what input() reaches is freed, and without the VM's lock. It waits until who is attached has seen
+// the last words and left: what the log says next is seen too.
 void console_open(struct console *console);
 void console_close(struct console *console);
 // From the guest's UART, any CPU, VM lock held: keep it, and wake the console thread if attached.
