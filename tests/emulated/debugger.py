@@ -11,7 +11,7 @@ import threading
 import time
 
 from emulator import EmulatorError, Machine
-from scenario import BUILD, GUEST_PROMPT, LINUX_FILES, LINUX_SECONDS, Image, scenario, vm
+from scenario import BUILD, GUEST_PROMPT, LINUX_CMDLINE, LINUX_FILES, LINUX_SECONDS, Image, scenario, vm
 
 GDB_SECONDS = 120
 INTERRUPT_SECONDS = 5
@@ -187,7 +187,7 @@ def gdb_guests(run):
 
 
 LINUX = vm("linux", cpus=2, memory="192M", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz",
-           cmdline="console=ttyS0 quiet", gdb="wait")
+           cmdline=LINUX_CMDLINE + " quiet", gdb="wait")
 # From the IDT's entry of the local APIC timer's vector, as Linux numbers it: where its code is.
 TIMER_HANDLER = ["set $gate = $idt_base + 16 * 0xec",
                  "set $handler = *(unsigned short *)$gate + ((long)*(unsigned short *)($gate + 6) << 16) + "

@@ -7,7 +7,7 @@ import re
 import struct
 
 from emulator import Machine
-from scenario import Image, scenario, vm
+from scenario import LINUX_CMDLINE, Image, scenario, vm
 
 LINUX_SECONDS = 900  # the general kernel
 DISK_MIB = 4
@@ -15,7 +15,7 @@ DISK_SEED = 1
 CD_BLOCK = 2048
 CD_FILE = b"what is on the disc\n" * 5000
 INI = vm("disks", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz", memory="256M", cpus=2,
-         cmdline="console=ttyS0 quiet", disk=r"\disks\one.img", disk2=r"\disks\two.img", cdrom=r"\disks\cd.iso")
+         cmdline=LINUX_CMDLINE + " quiet", disk=r"\disks\one.img", disk2=r"\disks\two.img", cdrom=r"\disks\cd.iso")
 
 
 def disk(seed):

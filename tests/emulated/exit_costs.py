@@ -11,7 +11,7 @@ GUESTS = ("bench", "switch")
 BENCH_SECONDS = 300
 
 # At 9600 baud, which is the kernel's default, the bare machine would mostly wait for its UART.
-LINUX_CMDLINE = "console=ttyS0,115200"
+BENCH_CMDLINE = "console=ttyS0,115200"
 
 INI = f"""
 [vm bench]
@@ -36,7 +36,7 @@ apic   = hardware
 [vm linuxbench]
 kernel = \\guests\\vmlinuz
 initrd = \\guests\\initrd-bench.gz
-cmdline = {LINUX_CMDLINE}
+cmdline = {BENCH_CMDLINE}
 memory = 256M
 """
 

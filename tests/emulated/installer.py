@@ -4,11 +4,11 @@ wants 780 MiB to ask that at all. It takes 270 seconds of the VM's time, of 50 m
 the kernel, 45 for the 137 MB of the RAM disk."""
 
 from emulator import Machine
-from scenario import Image, scenario, vm
+from scenario import LINUX_CMDLINE, Image, scenario, vm
 
 START_LIMIT = 400  # seconds of the VM's time
 SCREEN_LIMIT = 1200
-INI = vm("installer", memory="896M", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz", cmdline="console=ttyS0")
+INI = vm("installer", memory="896M", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz", cmdline=LINUX_CMDLINE)
 FILES = {"guests/vmlinuz": "build/guests/vmlinuz-installer", "guests/initrd.gz": "build/guests/initrd-installer.gz"}
 
 

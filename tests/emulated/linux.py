@@ -6,23 +6,21 @@ import re
 
 import trace2json
 from emulator import Machine
-from scenario import GUEST_PROMPT, LINUX_FILES, LINUX_SECONDS, PROMPT, Image, scenario
+from scenario import GUEST_PROMPT, LINUX_CMDLINE, LINUX_FILES, LINUX_SECONDS, PROMPT, Image, scenario, vm
 
 RESTARTS = 5
 IMAGE = Image("guests/plinth.ini", LINUX_FILES)
-AUTOSTART = Image("""
-[vm linux]
-kernel = \\guests\\vmlinuz
-initrd = \\guests\\initrd.gz
-memory = 256M
-cmdline = console=ttyS0
-autostart = yes
-""", LINUX_FILES)
 # Lines of the guest's kernel log at level "warning" or worse that come on bare PCs as well.
 EXPECTED_WARNINGS = (
     # The emulated Skylake has no microcode with speculation control, and says so on bare metal too.
     "RETBleed: WARNING",
 )
+
+
+def short(**more):
+    """For what a boot is only the beginning of."""
+    return Image(vm("linux", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz", memory="256M",
+                    cmdline=LINUX_CMDLINE, **more), LINUX_FILES)
 
 
 def free_memory(run):
@@ -172,11 +170,11 @@ def linux_skylake_usb(run):
     linux_full(run)
 
 
-@scenario("linux-restarts", Machine("", emulator="bochs", model="corei7_skylake_x"), IMAGE)
+@scenario("linux-restarts", Machine("", emulator="bochs", model="corei7_skylake_x"), short())
 def linux_again(run):
     linux_restarts(run)
 
 
-@scenario("linux-tigerlake-2cpus", Machine("", emulator="bochs", model="tigerlake", cpus=2), AUTOSTART)
+@scenario("linux-tigerlake-2cpus", Machine("", emulator="bochs", model="tigerlake", cpus=2), short(autostart="yes"))
 def linux_tigerlake_smp(run):
     linux_short(run)

@@ -5,7 +5,7 @@ import itertools
 import re
 
 from emulator import Machine
-from scenario import GUEST_PROMPT, LINUX_FILES, PROMPT, Image, clean, scenario, vm
+from scenario import GUEST_PROMPT, LINUX_CMDLINE, LINUX_FILES, PROMPT, Image, clean, scenario, vm
 
 HOSTILE = {"guests/hostile": "build/guests/hostile.bin"}
 FILES = {**LINUX_FILES, **HOSTILE}
@@ -13,7 +13,7 @@ FILES = {**LINUX_FILES, **HOSTILE}
 
 def linux(name, cpus, **more):
     return vm(name, cpus=cpus, memory="192M", kernel=r"\guests\vmlinuz", initrd=r"\guests\initrd.gz",
-              cmdline="console=ttyS0 quiet", **more)
+              cmdline=LINUX_CMDLINE + " quiet", **more)
 
 
 def spinner(name, **more):

@@ -6,7 +6,7 @@ import re
 
 from emulator import Machine
 from many import FILES, attach_shell, spinner, top
-from scenario import GUEST_PROMPT, LINUX_SECONDS, PROMPT, Image, scenario, vm
+from scenario import GUEST_PROMPT, LINUX_CMDLINE, LINUX_SECONDS, PROMPT, Image, scenario, vm
 
 BOOT_LIMIT = 180  # seconds of the VM's time
 PVH_LOADER = "176"  # /proc/sys/kernel/bootloader_type: the kernel's PVH code says that it was loaded by type Bh
@@ -15,7 +15,7 @@ GUESTS = {"one": 2, "two": 1}  # CPUs
 
 def linux(name, cpus):
     return vm(name, cpus=cpus, memory="192M", kernel=r"\guests\vmlinux", initrd=r"\guests\initrd.gz",
-              cmdline="console=ttyS0")
+              cmdline=LINUX_CMDLINE)
 
 
 IMAGE = Image("".join(linux(*guest) for guest in GUESTS.items()) + spinner("spin"),
