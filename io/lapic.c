@@ -305,7 +305,6 @@ void lapic_init_signal(struct lapic *lapic)
     lapic->icr = lapic->icr_high = 0;
     lapic->dfr = ~0u;
     lapic->svr = SVR_VECTOR;
-    lapic->pv_eoi_pending = false;
     lapic->in_page = false;
     lapic_timer_reset(lapic);
     lapic_mirror_all(lapic);

@@ -83,9 +83,8 @@ struct lapic {
     u64 tsc_adjust;   // the vCPU's TSC minus the clock
     struct io_timer timer;
     bool lint0_level;
-    bool pv_eoi_pending; // the guest was told that it may skip the next EOI write
-    u32 *page;           // the hardware's copy of the registers: lapic_page.c; null: there is none
-    bool in_page;        // ISR, IRR are there; irr has what came since
+    u32 *page;    // the hardware's copy of the registers: lapic_page.c; null: there is none
+    bool in_page; // ISR, IRR are there; irr has what came since
 };
 
 enum lapic_lvt {

@@ -63,7 +63,6 @@ struct vcpu {
     u64 msr_misc[8];
     gpa_t pvclock_gpa; // IA32 KVM_SYSTEM_TIME: 0 off, else address | 1
     u32 pvclock_version;
-    gpa_t pv_eoi_gpa;
     struct trace *trace;
     void *decode_cache;        // vmm/emulate/emulate.c
     struct cpuid_table *cpuid; // what CPUID shows: vmm/guest_cpu/cpuid.c

@@ -26,12 +26,14 @@ static bool hardware_pending;
 void lapic_page_written(struct lapic *lapic, unsigned offset)
 {
     CHECK(lapic);
+    CHECK(spin_is_locked(&vm.lock));
     page_offset = offset;
 }
 
 void lapic_page_eoi(struct lapic *lapic, u8 vector)
 {
     CHECK(lapic);
+    CHECK(spin_is_locked(&vm.lock));
     page_eoi = vector;
 }
 

@@ -177,6 +177,7 @@ TEST(a_link_reset_brings_the_signature_again)
     CHECK_EQ(rd(PORT(0) + PORT_SSTS), 0x123);
     CHECK_EQ(rd(PORT(0) + PORT_TFD), 0x150);
     CHECK(rd(PORT(0) + PORT_IS) & PORT_IS_CONNECT);
+    CHECK(rd(PORT(0) + PORT_IS) & PORT_IS_PHY_READY);
     wr(PORT(0) + PORT_IS, ~0u);
     CHECK(rd(PORT(0) + PORT_IS) & PORT_IS_CONNECT);
     wr(PORT(0) + PORT_SERR, ~0u);
@@ -270,6 +271,23 @@ TEST(parts_of_registers_can_be_written)
     CHECK_EQ(rd(PORT(0) + PORT_CLB), 0x5000);
 }
 
+TEST(the_interrupt_status_is_cleared_by_ones_in_it)
+{
+    struct io_device *d = &ahci.registers;
+    start();
+    command(0x25, 0, 1, 512);
+    CHECK_EQ(rd(HBA_IS), 1);
+    d->ops->write(d, HBA_IS + 1, 1, 0);
+    wr(HBA_PI, 1);
+    wr(HBA_CAP, 1);
+    CHECK_EQ(rd(HBA_IS), 1);
+    CHECK_EQ(chip_read(d, HBA_CAP + 1, 4), rd(HBA_CAP) >> 8 | rd(HBA_GHC) << 24);
+    ahci.pci.reset(&ahci.pci);
+    CHECK_EQ(rd(HBA_IS), 0);
+    CHECK_EQ(rd(PORT(0) + PORT_CLB), 0);
+    CHECK_EQ(rd(PORT(0) + PORT_FB), 0);
+}
+
 TEST(the_link_is_no_faster_than_its_limit)
 {
     start();
@@ -317,6 +335,9 @@ TEST(each_event_is_a_message)
     CHECK_EQ(messages, 2);
     wr(HBA_IS, 1); // while the port still has something to say
     CHECK_EQ(messages, 3);
+    host.ecam.ops->write(&host.ecam, 0xfa000 + PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    wr(HBA_IS, 1);
+    CHECK_EQ(messages, 3); // a message is a write to memory
 }
 
 // Mostly commands that there are, mostly with addresses that are memory.

@@ -136,6 +136,88 @@ TEST(a_drive_in_standby_says_so_until_it_is_read)
     CHECK_EQ(received(0, 0x4c), 0xff);
 }
 
+TEST(idle_ends_standby)
+{
+    start();
+    command(0xe2, 0, 0, 0);
+    command(0xe1, 0, 0, 0);
+    command(0xe5, 0, 0, 0);
+    CHECK_EQ(received(0, 0x4c), 0xff);
+}
+
+TEST(every_command_that_reads_moves_sectors)
+{
+    static const struct {
+        u8 code;
+        bool pio;
+    } reads[] = {{0x20, true}, {0x21, true},  {0x24, true},  {0x29, true},
+                 {0xc4, true}, {0x25, false}, {0xc8, false}, {0xc9, false}};
+    for (unsigned i = 0; i < ARRAY_SIZE(reads); i++) {
+        start();
+        command(reads[i].code, 5, 2, 1024);
+        CHECK_EQ(memcmp(memory + DATA, disk_file + 5 * 512, 1024), 0);
+        CHECK_EQ(rd(PORT(0) + PORT_IS), reads[i].pio ? PORT_IS_PIO_SETUP : PORT_IS_REGISTER);
+        if (!reads[i].pio)
+            continue;
+        CHECK_EQ(received(0, 0x21), 0x60); // interrupt, to the host
+        CHECK_EQ(received(0, 0x22), 0x58); // data is to come,
+        CHECK_EQ(received(0, 0x2f), 0x50); // then no more
+        CHECK_EQ(received(0, 0x30) | received(0, 0x31) << 8, 1024);
+    }
+}
+
+TEST(every_command_that_writes_moves_sectors)
+{
+    static const u8 writes[] = {0x30, 0x31, 0x34, 0x35, 0x39, 0x3d, 0xc5, 0xca, 0xcb, 0xce};
+    for (unsigned i = 0; i < ARRAY_SIZE(writes); i++) {
+        start();
+        memset(memory + DATA, writes[i], 1024);
+        command(writes[i], 5, 2, 1024);
+        CHECK_EQ(rd(PORT(0) + PORT_IS), PORT_IS_REGISTER);
+        memset(memory + DATA, 0, 2048);
+        command(0x25, 4, 4, 2048);
+        CHECK_EQ(memory[DATA + 511], disk_file[4 * 512 + 511]);
+        CHECK_EQ(memory[DATA + 512], writes[i]);
+        CHECK_EQ(memory[DATA + 1535], writes[i]);
+        CHECK_EQ(memory[DATA + 1536], disk_file[7 * 512]);
+    }
+}
+
+TEST(a_block_is_a_power_of_two_up_to_sixteen_sectors)
+{
+    static const struct {
+        u8 count;
+        bool good;
+    } cases[] = {{16, true}, {32, false}, {3, false}, {12, false}, {1, true}, {0, true}};
+    u8 block = 16;
+    start();
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        command(0xc6, 0, cases[i].count, 0);
+        CHECK_EQ(rd(PORT(0) + PORT_TFD) & 1, !cases[i].good);
+        recover(0);
+        block = cases[i].good ? cases[i].count : block;
+        command(0xec, 0, 0, 512);
+        CHECK_EQ(memory[DATA + 118], block);
+        CHECK_EQ(memory[DATA + 119], block != 0);
+    }
+}
+
+TEST(a_refused_command_leaves_the_address)
+{
+    u8 fis[20];
+    start();
+    ata_fis(fis, 0xff, 0x04030201, 0x0605);
+    fis[9] = 0x07;
+    fis[10] = 0x08;
+    prepare(0, 0, fis, NULL, NULL, 0);
+    issue(0, 1);
+    static const u8 kept[] = {1, 2, 3, 0x40, 4, 7, 8};
+    for (unsigned i = 0; i < ARRAY_SIZE(kept); i++)
+        CHECK_EQ(received(0, 0x44 + i), kept[i]);
+    CHECK_EQ(received(0, 0x4c), 5);
+    CHECK_EQ(received(0, 0x4d), 6);
+}
+
 TEST(a_log_has_one_page)
 {
     start();

@@ -269,10 +269,23 @@ TEST(bits_that_change)
     CHECK(!(show(1, 0).ecx & 1u << 27) && (show(1, 0).edx & 1u << 9));
     cr4 = CR4_OSXSAVE;
     CHECK(show(1, 0).ecx & 1u << 27);
-    vcpu.lapic.base_msr = 0;
+    vcpu.lapic.base_msr = 0xfee00100; // not enabled
     CHECK(!(show(1, 0).edx & 1u << 9));
     CHECK(cpuid_guest_has(&vcpu, 1, CPUID_ECX, 31));
     CHECK(!cpuid_guest_has(&vcpu, 1, CPUID_ECX, 5));
+}
+
+TEST(frequencies_are_rounded)
+{
+    setup(1);
+    tsc_hz = 2399500000ull;
+    create();
+    struct cpuid c = show(0x16, 0);
+    CHECK(c.eax == 2400 && c.ebx == 2400 && c.ecx == 100);
+    tsc_hz = 2399499999ull;
+    create();
+    CHECK_EQ(show(0x16, 0).eax, 2399);
+    tsc_hz = 2400000000ull;
 }
 
 TEST(topology)

@@ -96,6 +96,24 @@ TEST(dma_selects_skips_and_reads)
     CHECK_EQ(transfer_of(SELECT(0x7777) | DMA_READ, 1, 0x1000), 0);
 }
 
+TEST(dma_moves_on_only_if_told)
+{
+    start();
+    CHECK_EQ(transfer_of(SELECT(FW_CFG_FILE_FIRST), 7, 0), 0);
+    CHECK_EQ(transfer_of(DMA_READ, 6, 0x1000), 0);
+    CHECK(memcmp(ram + 0x1000, "eleven", 6) == 0);
+}
+
+TEST(a_reset_forgets_half_an_address)
+{
+    start();
+    fw.dma_ports.ops->write(&fw.dma_ports, 0, 4, big(1));
+    fw_cfg_reset(&fw);
+    *(struct dma_request *)(ram + REQUEST) = (struct dma_request){big(DMA_WRITE), big(1), 0};
+    fw.dma_ports.ops->write(&fw.dma_ports, 4, 4, big(REQUEST));
+    CHECK_EQ(big(((struct dma_request *)(ram + REQUEST))->control), DMA_ERROR);
+}
+
 TEST(dma_refuses_what_cannot_be)
 {
     start();
@@ -108,7 +126,9 @@ TEST(dma_refuses_what_cannot_be)
     CHECK_EQ(transfer_of(SELECT(FW_CFG_FILE_FIRST) | DMA_SKIP, ~0u, 0), 0);
     CHECK_EQ(transfer_of(DMA_SKIP | DMA_READ, 16, 0x1000), 0);
     CHECK_EQ(transfer_at(RAM_SIZE - 8, 0, 0, 0), 0); // half a request: nothing happens
+    u32 first = *(u32 *)ram;
     CHECK_EQ(transfer_at(BIT(40), 0, 0, 0), 0);
+    CHECK_EQ(*(u32 *)ram, first); // above 4 GiB is not address 0
 }
 
 TEST(survives_anything)

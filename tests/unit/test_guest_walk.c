@@ -314,6 +314,8 @@ TEST(paging_of_32_bits)
     CHECK_EQ(get64(0x2000 + 4 * 5),
              0x9000 | P_ALL | PTE_ACCESSED | PTE_DIRTY); // its neighbour is untouched
     regs[REG_CR4] = CR4_PSE;
+    CHECK(walk(0xc0005abc, PAGE_WRITE)); // not large
+    CHECK_EQ(gpa, 0x9abc);
     CHECK(walk(0xc0512345, PAGE_READ));
     CHECK_EQ(gpa, 0x100512345ull);
     put32(0x1000 + 4 * 0x301, 0x00400000 | BIT(21) | P_ALL | PTE_LARGE);

@@ -275,6 +275,15 @@ TEST(highest_vector_first_and_nesting)
     CHECK_EQ(eoi_count, 0);
 }
 
+TEST(what_is_requested_already_is_no_news)
+{
+    enable_all();
+    heard[0].changed = 0;
+    lapic_raise(&cpus[0], 0xe0, false);
+    lapic_raise(&cpus[0], 0xe0, false);
+    CHECK_EQ(heard[0].changed, 1);
+}
+
 TEST(same_vector_again_while_in_service)
 {
     enable_all();

@@ -182,6 +182,10 @@ TEST(the_end_of_a_level_interrupt_reaches_the_ioapic_from_the_hardware)
     lapic_page_eoi(&cpus[0], 0x45);
     CHECK_EQ(eoi_count, 1);
     CHECK_EQ(eoi_vector, 0x45);
+    lapic_raise(&cpus[0], 0x60, true);
+    CHECK(push(&requested, &in_service));
+    lapic_page_eoi(&cpus[0], 0x60);
+    CHECK_EQ(eoi_vector, 0x60);
 }
 
 TEST(the_page_is_for_an_apic_that_takes_interrupts)

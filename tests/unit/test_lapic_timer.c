@@ -187,6 +187,12 @@ TEST(tsc_deadline)
     run_at(7000);
     CHECK_EQ(take(0xec), 0);
     CHECK(wrm(0, LAPIC_MSR_TSC_DEADLINE, 8000));
+    CHECK(wrm(0, LAPIC_MSR_TSC_DEADLINE, 6000)); // in the past: instead of the other
+    CHECK_EQ(take(0xec), 1);
+    CHECK(!io_timer_armed(&cpus[0].timer));
+    CHECK(lapic_msr_read(&cpus[0], LAPIC_MSR_TSC_DEADLINE, &value));
+    CHECK_EQ(value, 0);
+    CHECK(wrm(0, LAPIC_MSR_TSC_DEADLINE, 8000));
     CHECK(wrm(0, LAPIC_MSR_TSC_DEADLINE, 7500)); // moves
     run_at(7500);
     CHECK_EQ(take(0xec), 1);

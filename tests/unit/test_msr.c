@@ -162,6 +162,7 @@ TEST(read_only_ones)
         CHECK(readable(read_only[i]) && !wr(read_only[i], 0));
     CHECK(wr(0x8b, 0) && wr(0x79, 0x1000));
     CHECK(wr(0x17a, 0) && !wr(0x17a, 4));
+    CHECK_EQ(rd(0x17a), 0); // what was refused is not kept
 }
 
 TEST(apic_under_the_lock)
@@ -212,6 +213,8 @@ TEST(pat_and_mtrrs)
     CHECK(wr(0x2ff, 0xc06) && !wr(0x2ff, 0x1006) && !wr(0x2ff, 7) && !wr(0x2ff, 0x100));
     CHECK_EQ(rd(0x2ff), 0xc06);
     CHECK_EQ(rd(0x200), 0x80000006);
+    msr_reset(&vcpu);
+    CHECK_EQ(rd(0x200) | rd(0x201) | rd(0x26f) | rd(0x2ff), 0);
 }
 
 TEST(tsc)
@@ -270,6 +273,8 @@ TEST(kvm_clock)
     CHECK_EQ(rd(0x4b564d01), 0x1001);
     CHECK_EQ(rd(0x12), 0x1001);
     CHECK(wr(0x4b564d00, 0x2000) && rd(0x4b564d00) == 0x2000 && !wr(0x11, 2));
+    CHECK_EQ(rd(0x11), 0);
+    CHECK(wr(0x11, 0x3000) && rd(0x11) == 0x3000 && rd(0x4b564d00) == 0x2000);
 }
 
 TEST(passed_through)

@@ -231,6 +231,29 @@ TEST(gate_triggers_a_one_shot)
     CHECK(!out2());
 }
 
+TEST(a_gate_that_stays_up_triggers_nothing)
+{
+    start();
+    program(2, 1, 100);
+    chip_out(&pit.control, 0, 1);
+    chip_pass(ticks(50));
+    chip_out(&pit.control, 0, 3); // the speaker alone
+    chip_pass(ticks(51));
+    CHECK(out2());
+}
+
+TEST(other_channels_leave_the_interrupt_alone)
+{
+    start();
+    program(0, 0, 100);
+    chip_pass(MS);
+    CHECK(chip_level[0]);
+    program(2, 0, 100);
+    CHECK(chip_level[0]);
+    pit_reset(&pit);
+    CHECK(!chip_level[0]);
+}
+
 TEST(a_new_count_of_a_one_shot_waits_for_the_next_trigger)
 {
     start();

@@ -87,6 +87,7 @@ TEST(a_page_is_published_with_an_odd_version_first)
     vcpu.lapic.tsc_adjust = 0;
     CHECK(pvclock_enable(&vcpu, 0x1041));
     CHECK_EQ(version_count, 2);
+    CHECK_EQ(odd_accesses, 0);
     CHECK(versions[0] % 2 == 1 && versions[1] == versions[0] + 1);
     CHECK(!fields_written_while_even);
     struct time_info t = page(0x1040);
@@ -118,6 +119,8 @@ TEST(bad_addresses)
     CHECK(pvclock_enable(&vcpu, 0)); // off
     pvclock_publish(&vcpu);
     CHECK_EQ(page(0).version, 0);
+    CHECK(pvclock_enable(&vcpu, 0x1040)); // still off
+    CHECK_EQ(page(0x1040).version, 0);
 }
 
 TEST(the_wall_clock_is_that_of_the_start)
@@ -131,4 +134,8 @@ TEST(the_wall_clock_is_that_of_the_start)
     u64 start = wall.seconds * 1000000000ull + wall.nanoseconds;
     CHECK(start <= wall_ns - 5000000000ull && start > wall_ns - 6000000000ull);
     CHECK(wall.nanoseconds < 1000000000);
+    u32 version = wall.version;
+    CHECK(pvclock_wall_clock(&vcpu, 0x2000));
+    memcpy(&wall, ram + 0x2000, sizeof(wall));
+    CHECK_EQ(wall.version, version + 2);
 }

@@ -85,6 +85,19 @@ TEST(the_guest_sets_the_time)
     CHECK_EQ(get(9), 0x00);
 }
 
+TEST(setting_begins_at_the_time_that_it_is)
+{
+    start();
+    chip_pass(5 * SECOND + MS);
+    set(0x0b, 0x82);
+    CHECK_EQ(get(0), 5);
+    set(2, 0x44);
+    set(0x0b, 0x82); // still
+    CHECK_EQ(get(2), 0x44);
+    set(0x0a, 0xa6); // the update's bit is the chip's
+    CHECK_EQ(get(0x0a), 0x26);
+}
+
 TEST(update_in_progress_comes_before_the_second)
 {
     start();

@@ -192,6 +192,20 @@ TEST(start_up_begins_at_its_page)
     CHECK(!vcpu.waiting_for_startup);
 }
 
+TEST(start_up_comes_later_than_init)
+{
+    reset();
+    vcpu.index = 1;
+    vcpu.waiting_for_startup = true;
+    vcpu.requests = VCPU_REQUEST_STARTUP;
+    vcpu.startup_page = 0x9a;
+    action = ACTION_RETRY;
+    go();
+    CHECK_EQ(runs, 1);
+    CHECK_EQ(segments[SEG_CS].base, 0x9a000);
+    CHECK_EQ(resets, 0);
+}
+
 TEST(start_up_means_nothing_to_a_processor_that_runs)
 {
     reset();

@@ -163,7 +163,9 @@ TEST(a_call_nests_and_iret_goes_back)
     ex = (struct vm_exit){.kind = EXIT_TASK_SWITCH, .rip = 0x9010, .length = 1};
     ex.task.selector = S_OLD;
     ex.task.source = TASK_IRET;
+    regs[REG_INTERRUPTIBILITY] = BLOCKED_NMI;
     CHECK_EQ(task_switch(&vcpu, &ex), ACTION_RETRY);
+    CHECK_EQ(regs[REG_INTERRUPTIBILITY], 0);
     CHECK_EQ(regs[REG_RIP], 0x8007);
     CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_ZF);
     CHECK_EQ(vcpu.gpr[GPR_RAX], 0x200);
@@ -335,6 +337,9 @@ TEST(the_trap_bit)
     CHECK(!ex.fault.has_error);
     CHECK_EQ(regs[REG_DR6], BIT(15));
     CHECK_EQ(regs[REG_RIP], 0x9000);
+    reset();
+    put32(NEW + 0x64, 0xfe); // its neighbours mean nothing
+    CHECK_EQ(switch_by(TASK_JMP), ACTION_RETRY);
 }
 
 // 32-bit paging, one page directory a task.

@@ -210,6 +210,7 @@ TEST(an_interrupt_whose_delivery_faults_waits)
     CHECK_EQ(vcpus[0].event.vector, VECTOR_PF);
     CHECK(vcpus[0].interrupted.valid);
     CHECK_EQ(vcpus[0].interrupted.vector, 0x31);
+    CHECK_EQ(vcpus[0].nmi_pending, 0);
     CHECK_EQ(vcpus[0].requests, VCPU_REQUEST_EVENT);
     inject(exception(VECTOR_GP)); // and one on top of that
     CHECK_EQ(vcpus[0].event.vector, VECTOR_DF);

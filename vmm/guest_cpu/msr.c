@@ -31,7 +31,7 @@
 #define DEBUGCTL_BTF          BIT(1)
 
 // Where vcpu->msr_misc keeps what.
-enum misc { MISC_ENABLE, MISC_MCG_STATUS, MISC_WALL_CLOCK, MISC_WALL_CLOCK_OLD };
+enum misc { MISC_ENABLE, MISC_WALL_CLOCK, MISC_WALL_CLOCK_OLD };
 
 typedef bool (*msr_read)(struct vcpu *, u32 index, u64 *value);
 typedef bool (*msr_write)(struct vcpu *, u32 index, u64 value);
@@ -148,17 +148,10 @@ static bool misc_enable_write(struct vcpu *vcpu, u32 index, u64 value)
     return true;
 }
 
-static bool mcg_status_read(struct vcpu *vcpu, u32 index, u64 *value)
-{
-    (void)index;
-    *value = vcpu->msr_misc[MISC_MCG_STATUS];
-    return true;
-}
-
 static bool mcg_status_write(struct vcpu *vcpu, u32 index, u64 value)
 {
+    (void)vcpu;
     (void)index;
-    vcpu->msr_misc[MISC_MCG_STATUS] = value;
     return value == 0; // other values are for the CPU to set
 }
 
@@ -305,8 +298,10 @@ static bool wall_clock_read(struct vcpu *vcpu, u32 index, u64 *value)
 
 static bool wall_clock_write(struct vcpu *vcpu, u32 index, u64 value)
 {
+    if (!pvclock_wall_clock(vcpu, value))
+        return false;
     vcpu->msr_misc[wall_clock_slot(index)] = value;
-    return pvclock_wall_clock(vcpu, value);
+    return true;
 }
 
 static bool system_time_read(struct vcpu *vcpu, u32 index, u64 *value)
@@ -342,7 +337,7 @@ static bool system_time_write(struct vcpu *vcpu, u32 index, u64 value)
     X(ROW_MTRRCAP, MSR_IA32_MTRRCAP, MSR_IA32_MTRRCAP, mtrr_cap_read, write_refused)               \
     X(ROW_SYSENTER, MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_EIP, register_read, register_write)    \
     X(ROW_MCG_CAP, MSR_IA32_MCG_CAP, MSR_IA32_MCG_CAP, read_zero, write_refused)                   \
-    X(ROW_MCG_STATUS, MSR_IA32_MCG_STATUS, MSR_IA32_MCG_STATUS, mcg_status_read, mcg_status_write) \
+    X(ROW_MCG_STATUS, MSR_IA32_MCG_STATUS, MSR_IA32_MCG_STATUS, read_zero, mcg_status_write)       \
     X(ROW_MISC_ENABLE, MSR_IA32_MISC_ENABLE, MSR_IA32_MISC_ENABLE, misc_enable_read,               \
       misc_enable_write)                                                                           \
     X(ROW_DEBUGCTL, MSR_IA32_DEBUGCTL, MSR_IA32_DEBUGCTL, debugctl_read, debugctl_write)           \
@@ -441,7 +436,6 @@ void msr_reset(struct vcpu *vcpu)
     misc_enable_write(vcpu, MSR_IA32_MISC_ENABLE, MISC_FAST_STRINGS);
     mtrr_reset(vcpu);
     vcpu->pvclock_gpa = 0;
-    vcpu->pv_eoi_gpa = 0;
 }
 
 // The hardware checks what it is given. TSC_AUX is left to the engine, which knows whether the CPU
