@@ -342,8 +342,14 @@ $(B)/guests/vmlinuz-installer $(B)/guests/initrd-installer.gz &:
 	cp $(B)/packages/installer/$(INSTALLER)/linux $(B)/guests/vmlinuz-installer
 	cp $(B)/packages/installer/$(INSTALLER)/initrd.gz $(B)/guests/initrd-installer.gz
 
+$(B)/guests/u-boot.rom $(B)/guests/u-boot32.rom &:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) u-boot-qemu $(B)/packages/u-boot
+	cp $(B)/packages/u-boot/usr/lib/u-boot/qemu-x86_64/u-boot.rom $(B)/guests/u-boot.rom
+	cp $(B)/packages/u-boot/usr/lib/u-boot/qemu-x86/u-boot.rom $(B)/guests/u-boot32.rom
+
 KERNELS := $(B)/guests/vmlinux $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen \
-    $(B)/guests/vmlinuz-installer $(B)/guests/initrd-installer.gz
+    $(B)/guests/vmlinuz-installer $(B)/guests/initrd-installer.gz $(B)/guests/u-boot.rom $(B)/guests/u-boot32.rom
 
 # What firmware in a VM starts: a UEFI application on a FAT disk, and GRUB on a CD.
 $(B)/guests/hello.o: guests/hello/hello.c

@@ -97,6 +97,11 @@ static struct insn_operand operand(struct insn *insn, const ZydisDecodedOperand 
         insn->immediate = from->imm.value.u;
         o.kind = INSN_OPERAND_IMMEDIATE;
         return o;
+    case ZYDIS_OPERAND_TYPE_POINTER:
+        insn->immediate = from->ptr.offset;
+        insn->displacement = from->ptr.segment;
+        o.kind = INSN_OPERAND_IMMEDIATE;
+        return o;
     default:
         return o;
     }
@@ -130,7 +135,13 @@ static void string_segment(struct insn *insn, const ZydisDecodedOperand *operand
 
 static bool uses_stack(unsigned op)
 {
-    return (op >= INSN_PUSH && op <= INSN_ENTER) || op >= INSN_RET_FAR;
+    return (op >= INSN_PUSH && op <= INSN_POPA) || op >= INSN_RET_FAR;
+}
+
+static bool reads_descriptors(unsigned op)
+{
+    return op == INSN_MOV_SEGMENT || (op >= INSN_LLDT && op <= INSN_VERW) || op == INSN_JMP_FAR ||
+           op == INSN_CALL_FAR;
 }
 
 static bool has_two_parts(unsigned op)
@@ -165,15 +176,15 @@ static bool plain(const struct insn_operand *o, unsigned op)
     }
 }
 
-// The forms that INSN_OTHER leaves: one operand is in memory (on the stack too none need be), and
-// no operand is of another kind or size. MOVD and MOVQ between memory and a general register are
-// not of them.
+// The forms that INSN_OTHER leaves: one operand is in memory (none need be where the stack or a
+// descriptor is), and no operand is of another kind or size. MOVD and MOVQ between memory and a
+// general register are not of them.
 static bool is_known(const struct insn *insn)
 {
     bool to = insn->to.kind == INSN_OPERAND_MEMORY, from = insn->from.kind == INSN_OPERAND_MEMORY;
     unsigned other = to ? insn->from.kind : insn->to.kind;
-    return (to != from || uses_stack(insn->op)) && plain(&insn->to, insn->op) &&
-           plain(&insn->from, insn->op) &&
+    bool implied = uses_stack(insn->op) || reads_descriptors(insn->op);
+    return (to != from || implied) && plain(&insn->to, insn->op) && plain(&insn->from, insn->op) &&
            (insn->op != INSN_VECTOR || other != INSN_OPERAND_REGISTER);
 }
 
@@ -193,10 +204,9 @@ static unsigned refined(const struct insn *insn, const ZydisDecodedInstruction *
         return insn->op;
     if (insn->op == INSN_RET)
         return INSN_RET_FAR;
-    bool indirect = insn->to.kind == INSN_OPERAND_MEMORY;
-    if (indirect && insn->op == INSN_JMP)
+    if (insn->op == INSN_JMP)
         return INSN_JMP_FAR;
-    return indirect && insn->op == INSN_CALL ? INSN_CALL_FAR : INSN_OTHER;
+    return insn->op == INSN_CALL ? INSN_CALL_FAR : insn->op;
 }
 
 static void third_operand(struct insn *insn, const ZydisDecodedOperand *third)

@@ -72,7 +72,11 @@ enum insn_op {
     INSN_CALL, // near
     INSN_RET,
     INSN_LEAVE,
-    INSN_ENTER,     // `displacement` bytes, nesting level `immediate`
+    INSN_ENTER, // `displacement` bytes, nesting level `immediate`
+    INSN_PUSHF,
+    INSN_POPF,
+    INSN_PUSHA,
+    INSN_POPA,
     INSN_JMP,       // near, through memory
     INSN_CMPXCHG8B, // also CMPXCHG16B
     INSN_VECTOR,    // moves between memory and the low bytes of a vector register
@@ -81,6 +85,7 @@ enum insn_op {
     INSN_VECTOR_COPY, // VBROADCASTx, MOVDDUP: to all parts
     INSN_VECTOR_MASK, // VMASKMOVx, VPMASKMOVx: parts of `operand_size` bytes
     INSN_X87,         // any with an operand in memory: `to` if it is written, else `from`
+    // Those that read descriptors need no operand in memory.
     INSN_MOV_SEGMENT, // MOV to a segment register
     INSN_SLDT,
     INSN_STR,
@@ -88,12 +93,16 @@ enum insn_op {
     INSN_LMSW,
     INSN_LLDT,
     INSN_LTR,
+    INSN_LAR,
+    INSN_LSL,
+    INSN_VERR,
+    INSN_VERW,
     // With an operand of two parts.
     INSN_SGDT,
     INSN_SIDT,
     INSN_LGDT,
     INSN_LIDT,
-    INSN_JMP_FAR,
+    INSN_JMP_FAR, // or with the pointer in the instruction: `immediate`, selector `displacement`
     INSN_CALL_FAR,
     INSN_LES,
     INSN_LSS,
@@ -103,6 +112,7 @@ enum insn_op {
     // The stack again.
     INSN_RET_FAR,
     INSN_POP_SEGMENT,
+    INSN_IRET,
     INSN_OP_COUNT
 };
 

@@ -77,6 +77,9 @@ enum gpr {
 #define RFLAGS_RF       BIT(16)
 #define RFLAGS_VM       BIT(17)
 #define RFLAGS_AC       BIT(18)
+#define RFLAGS_VIF      BIT(19)
+#define RFLAGS_VIP      BIT(20)
+#define RFLAGS_ID       BIT(21)
 
 #define DR6_B_MASK 0xfull // one bit for each of DR0 to DR3
 #define DR6_BD     BIT(13)

@@ -5,6 +5,7 @@ from a disk and keeps a variable in its flash; legacy firmware starts GRUB from 
 from scenario import Image, Machine, scenario
 
 FIRMWARE_SECONDS = 400
+UBOOT_PROMPT = r"\r\n=> $"
 VARIABLE = "setvar PlinthTest -guid a1b2c3d4-93ca-11d2-aa0d-00e098032b8c"
 SHELL = r"Shell> "
 
@@ -19,11 +20,18 @@ disk = \\guests\\efi.img
 memory = 32M
 firmware = \\guests\\bios.bin
 cdrom = \\guests\\grub.iso
+[vm uboot]
+memory = 128M
+firmware = \\guests\\u-boot.rom
+[vm uboot32]
+memory = 128M
+firmware = \\guests\\u-boot32.rom
 """
 
 UEFI_FILES = {"guests/OVMF_CODE.fd": "/usr/share/OVMF/OVMF_CODE_4M.fd",
               "guests/OVMF_VARS.fd": "/usr/share/OVMF/OVMF_VARS_4M.fd", "guests/efi.img": "build/guests/efi.img"}
 BIOS_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/grub.iso": "build/guests/grub.iso"}
+UBOOT_FILES = {"guests/u-boot.rom": "build/guests/u-boot.rom", "guests/u-boot32.rom": "build/guests/u-boot32.rom"}
 
 
 def shell_command(run, text):
@@ -81,3 +89,36 @@ def firmware_bios(run):
     run.type("halt\r")
     run.expect("VM bios: powered off", FIRMWARE_SECONDS)
     run.check("GRUB's halt powers the machine off", True)
+
+
+def uboot_command(run, text):
+    """Types a command at U-Boot's prompt; what it printed."""
+    run.type(text + "\r")
+    return run.expect(r"\n(?s:(.*?))" + UBOOT_PROMPT, FIRMWARE_SECONDS).group(1).decode("latin-1")
+
+
+def uboot(run, name):
+    run.type(f"start {name} -c\r")
+    run.expect(r"Hit any key to stop autoboot", FIRMWARE_SECONDS)
+    run.type("\r")
+    run.expect(UBOOT_PROMPT, FIRMWARE_SECONDS)
+    text = uboot_command(run, "version")
+    run.check(f"{name}: U-Boot answers", "U-Boot 20" in text, text)
+    text = uboot_command(run, "bdinfo")
+    print(text)
+    run.check(f"{name}: it has the memory", "-> size     = 0x" in text and "08000000" in text, text)
+    text = uboot_command(run, "pci")
+    print(text)
+    run.check(f"{name}: it lists the devices", "0x8086" in text, text)
+    text = uboot_command(run, "sleep 2")
+    run.check(f"{name}: it waits", "rror" not in text, text)
+    run.leave_guest()
+    run.command(f"stop {name}")
+
+
+@scenario("firmware-uboot", Machine("", emulator="bochs", model="corei7_haswell_4770"), Image(INI, UBOOT_FILES))
+def firmware_uboot(run):
+    """Its 64-bit form has its descriptor table in flash."""
+    run.boot()
+    uboot(run, "uboot")
+    uboot(run, "uboot32")

@@ -4,6 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "vmm/emulate/guest_walk.c"
 #include "vmm/emulate/emulate_memory.c"
+#include "vmm/emulate/emulate_wide.c"
 #include "vmm/emulate/task_segments.c"
 #include "vmm/emulate/task_switch.c"
 #include "tests/unit/fake_guest.h"

@@ -131,3 +131,61 @@ TEST(frames_within_frames)
     CHECK_EQ(ex.fault.cr2, 0x7f0000000000 - 8);
     CHECK_EQ(regs[REG_RSP], DEVICE + 0x100);
 }
+
+TEST(flags_are_pushed_and_popped)
+{
+    fake_guest_reset();
+    regs[REG_RSP] = DEVICE + 0x100;
+    regs[REG_RFLAGS] = RFLAGS_RESERVED | RFLAGS_CF | RFLAGS_RF;
+    CHECK_EQ(EMULATE("\x9c", DEVICE + 0xf8, W), ACTION_NEXT); // pushfq
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xf8);
+    CHECK(device[0xf8] == 3 && device[0xfa] == 0);
+    u64 all = ~0ull;
+    memcpy(device + 0xf8, &all, 8);
+    CHECK_EQ(EMULATE("\x9d", DEVICE + 0xf8, R), ACTION_RETRY); // popfq
+    CHECK_EQ(regs[REG_RIP], CODE + 1);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x100);
+    CHECK_EQ(regs[REG_RFLAGS], 0x247fd7);
+    segments[SEG_SS].access = DATA_USER;
+    regs[REG_RFLAGS] = RFLAGS_RESERVED | RFLAGS_AC;
+    memset(device, 0xff, 8);
+    regs[REG_RSP] = DEVICE;
+    CHECK_EQ(EMULATE("\x66\x9d", DEVICE, R), ACTION_RETRY); // popf of level 3, 16 bits
+    CHECK_EQ(regs[REG_RFLAGS], 0x44dd7);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 2);
+}
+
+TEST(flags_in_virtual_8086_mode)
+{
+    protected_mode();
+    segments[SEG_SS] = (struct segment){.access = DATA_USER, .limit = ~0u};
+    regs[REG_RSP] = DEVICE + 0x100;
+    regs[REG_RFLAGS] = RFLAGS_RESERVED | RFLAGS_VM;
+    CHECK_EQ(EMULATE("\x9c", DEVICE + 0xfc, W), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_GP);
+    regs[REG_RFLAGS] |= RFLAGS_IOPL;
+    CHECK_EQ(EMULATE("\x9c", DEVICE + 0xfc, W), ACTION_NEXT);
+    CHECK(device[0xfd] == 0x30 && device[0xfe] == 0);
+    memset(device + 0xfc, 0, 4);
+    CHECK_EQ(EMULATE("\x9d", DEVICE + 0xfc, R), ACTION_RETRY);
+    CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_VM | RFLAGS_IOPL);
+}
+
+TEST(all_registers_are_pushed_and_popped)
+{
+    protected_mode();
+    segments[SEG_SS] = (struct segment){.access = DATA, .limit = ~0u};
+    for (unsigned i = 0; i < 8; i++)
+        vcpu_gpr_write(&vcpu, i, 0x11110000 + i);
+    regs[REG_RSP] = DEVICE + 0x100;
+    CHECK_EQ(EMULATE("\x60", DEVICE + 0xe0, W), ACTION_NEXT); // pusha
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0xe0);
+    CHECK(device[0xe0] == GPR_RDI && device[0xfc] == GPR_RAX);
+    CHECK(device[0xed] == 0x01 && device[0xef] == 0x10); // the former ESP
+    device[0xe0] = 0x77;
+    memset(device + 0xec, 0, 4);
+    CHECK_EQ(EMULATE("\x61", DEVICE + 0xe0, R), ACTION_NEXT); // popa
+    CHECK_EQ(vcpu.gpr[GPR_RDI], 0x11110077);
+    CHECK_EQ(vcpu.gpr[GPR_RAX], 0x11110000);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 0x100);
+}

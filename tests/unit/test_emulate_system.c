@@ -366,8 +366,6 @@ TEST(far_returns)
     put_device(0x1234, 0);
     check_fault(AT_DEVICE("\xcb", R), VECTOR_GP, 0);
     CHECK_EQ(regs[REG_RSP], DEVICE);
-    put_device(0x1234 | (u64)S_USER << 32, 0);
-    CHECK_EQ(AT_DEVICE("\xcb", R), ACTION_STOP); // to an outer level
     segments[SEG_SS].access = DATA_USER;
     put_device(0x1234 | (u64)S_CODE << 32, 0);
     check_fault(AT_DEVICE("\xcb", R), VECTOR_GP, S_CODE); // to an inner one
@@ -385,4 +383,217 @@ TEST(a_table_of_64_bits_whatever_the_operand_size)
     put_device(0x12345678abcdf234, 0);
     CHECK_EQ(AT_DEVICE("\x66\x0f\x01\x17", R), ACTION_NEXT);
     CHECK_EQ(segments[SEG_GDTR].base, 0x12345678abcd);
+}
+
+// --- a descriptor table in a device ---
+
+static void table_in_device(void)
+{
+    reset();
+    memcpy(device, ram + GDT, GDT_LIMIT + 1);
+    memset(ram + GDT + 8, 0, GDT_LIMIT - 7); // the first 8 bytes are a page table's
+    segments[SEG_GDTR].base = DEVICE;
+}
+
+TEST(tables_in_a_device_are_read_and_marked)
+{
+    table_in_device();
+    vcpu.gpr[GPR_RAX] = 0xabcd0000 | S_TSS;
+    CHECK_EQ(EMULATE("\x0f\x00\xd8", DEVICE + S_TSS + 5, W), ACTION_NEXT); // ltr ax
+    CHECK_EQ(segments[SEG_TR].base, HIGH_BASE);
+    CHECK_EQ(segments[SEG_TR].access & 0x1f, 0xb);
+    CHECK_EQ(device[S_TSS + 5], 0x8b);
+    vcpu.gpr[GPR_RAX] = S_LDT;
+    CHECK_EQ(EMULATE("\x0f\x00\xd0", DEVICE + S_LDT, R), ACTION_NEXT); // lldt ax
+    CHECK_EQ(segments[SEG_LDTR].base, HIGH_BASE);
+    vcpu.gpr[GPR_RAX] = S_DATA;
+    CHECK_EQ(EMULATE("\x8e\xd8", DEVICE + S_DATA, R), ACTION_NEXT); // mov ds, eax
+    CHECK_EQ(segments[SEG_DS].selector, S_DATA);
+    CHECK_EQ(device[S_DATA + 5], 0x93);
+    vcpu.gpr[GPR_RAX] = S_ABSENT;
+    check_fault(EMULATE("\x8e\xd8", DEVICE + S_ABSENT, R), VECTOR_NP, S_ABSENT);
+}
+
+TEST(a_table_where_there_is_nothing_reads_as_ones)
+{
+    table_in_device();
+    segments[SEG_GDTR].base = DEVICE + 0x100000; // a hole: it reads as ones
+    vcpu.gpr[GPR_RAX] = S_DATA;
+    check_fault(EMULATE("\x8e\xd0", DEVICE + 0x100000, R), VECTOR_GP, S_DATA); // code, to mov ss
+    CHECK(holes);
+}
+
+TEST(far_branches_with_the_pointer_in_the_instruction)
+{
+    table_in_device();
+    segments[SEG_CS].access = CODE32;
+    segments[SEG_SS] = (struct segment){.access = DATA, .limit = ~0u};
+    CHECK_EQ(EMULATE("\xea\x78\x56\x34\x12\x18\x00", DEVICE + S_CODE32, R), ACTION_RETRY);
+    CHECK_EQ(regs[REG_RIP], 0x12345678);
+    CHECK_EQ(segments[SEG_CS].selector, S_CODE32);
+    CHECK_EQ(EMULATE("\x66\x9a\x78\x56\x18\x00", DEVICE + S_CODE32, R), ACTION_RETRY);
+    CHECK_EQ(regs[REG_RIP], 0x5678);
+    CHECK_EQ(regs[REG_RSP], STACK - 4);
+    CHECK_EQ(ram[STACK - 4], (CODE + 6) & 0xff);
+    check_fault(EMULATE("\xea\x78\x56\x34\x12\x10\x00", DEVICE + S_DATA, R), VECTOR_GP, S_DATA);
+}
+
+static bool zero_flag(void)
+{
+    return regs[REG_RFLAGS] & RFLAGS_ZF;
+}
+
+TEST(looks_at_descriptors)
+{
+    table_in_device();
+    vcpu.gpr[GPR_RAX] = S_TSS;
+    CHECK_EQ(EMULATE("\x0f\x02\xc8", DEVICE, R), ACTION_NEXT); // lar ecx, eax
+    CHECK(zero_flag());
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x8900);
+    CHECK_EQ(EMULATE("\x0f\x03\xc8", DEVICE, R), ACTION_NEXT); // lsl ecx, eax
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0x67);
+    vcpu.gpr[GPR_RAX] = S_CODE32;
+    CHECK_EQ(EMULATE("\x0f\x02\xc8", DEVICE, R), ACTION_NEXT);
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0xc09b00);
+    CHECK_EQ(EMULATE("\x0f\x03\xc8", DEVICE, R), ACTION_NEXT);
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 0xffffffff);
+    vcpu.gpr[GPR_RAX] = S_GATE; // a call gate has rights, but no limit
+    CHECK_EQ(EMULATE("\x0f\x03\xc8", DEVICE, R), ACTION_NEXT);
+    CHECK(!zero_flag());
+    CHECK_EQ(EMULATE("\x0f\x02\xc8", DEVICE, R), ACTION_NEXT);
+    CHECK(zero_flag());
+    vcpu.gpr[GPR_RAX] = 0x1000; // outside of the table
+    vcpu.gpr[GPR_RCX] = 7;
+    CHECK_EQ(EMULATE("\x0f\x02\xc8", DEVICE, R), ACTION_NEXT);
+    CHECK(!zero_flag());
+    CHECK_EQ(vcpu.gpr[GPR_RCX], 7);
+}
+
+TEST(descriptors_that_may_be_read_or_written)
+{
+    static const struct {
+        u16 selector;
+        bool user, reads, writes;
+    } rows[] = {
+        {S_DATA, false, true, true},  {S_DATA | 3, false, false, false},
+        {S_DATA, true, false, false}, {S_USER, true, true, true},
+        {S_CODE, false, true, false}, {S_CONFORM, true, true, false},
+        {S_TSS, false, false, false}, {3, false, false, false},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        table_in_device();
+        segments[SEG_SS].access = rows[i].user ? DATA_USER : DATA;
+        vcpu.gpr[GPR_RAX] = rows[i].selector;
+        CHECK_EQ(EMULATE("\x0f\x00\xe0", DEVICE, R), ACTION_NEXT); // verr ax
+        CHECK_EQ(zero_flag(), rows[i].reads);
+        CHECK_EQ(EMULATE("\x0f\x00\xe8", DEVICE, R), ACTION_NEXT); // verw ax
+        CHECK_EQ(zero_flag(), rows[i].writes);
+    }
+    regs[REG_CR0] = regs[REG_EFER] = 0;
+    segments[SEG_CS] = (struct segment){.access = CODE16, .limit = 0xffff};
+    check_fault(EMULATE("\x0f\x00\xe0", DEVICE, R), VECTOR_UD, 0);
+}
+
+// --- IRET, and RET to an outer level, with the stack in a device ---
+
+static void put_frame(const u64 *words, unsigned count, unsigned size)
+{
+    regs[REG_RSP] = DEVICE;
+    for (unsigned i = 0; i < count; i++)
+        memcpy(device + i * size, &words[i], size);
+}
+
+TEST(interrupt_returns_in_64_bit_mode)
+{
+    reset();
+    descriptor(S_CONFORM, 0, 0xfffff, 0xa0fb); // code of level 3
+    regs[REG_RFLAGS] = RFLAGS_RESERVED;
+    regs[REG_INTERRUPTIBILITY] = BLOCKED_NMI;
+    put_frame((u64[]){HIGH_BASE, S_CODE, RFLAGS_IF | RFLAGS_CF | RFLAGS_VM, 0x5008, 0}, 5, 8);
+    CHECK_EQ(EMULATE("\x48\xcf", DEVICE, R), ACTION_RETRY);
+    CHECK_EQ(regs[REG_RIP], HIGH_BASE);
+    CHECK_EQ(regs[REG_RSP], 0x5008);
+    CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_IF | RFLAGS_CF);
+    CHECK_EQ(regs[REG_INTERRUPTIBILITY], 0);
+    CHECK(segments[SEG_SS].access & SEGMENT_UNUSABLE);
+    segments[SEG_DS] = (struct segment){.selector = S_DATA, .access = DATA};
+    segments[SEG_ES] = (struct segment){.selector = S_USER, .access = DATA_USER};
+    put_frame((u64[]){0x7000, S_CONFORM | 3, RFLAGS_RESERVED, 0x6000, S_USER}, 5, 8);
+    CHECK_EQ(EMULATE("\x48\xcf", DEVICE, R), ACTION_RETRY);
+    CHECK_EQ(segments[SEG_CS].selector, S_CONFORM | 3);
+    CHECK_EQ(segments[SEG_SS].selector, S_USER);
+    CHECK(segments[SEG_DS].access & SEGMENT_UNUSABLE); // not for level 3
+    CHECK_EQ(segments[SEG_ES].selector, S_USER);
+}
+
+TEST(interrupt_returns_that_fault_change_nothing)
+{
+    reset();
+    descriptor(S_CONFORM, 0, 0xfffff, 0xa0fb);
+    put_frame((u64[]){0x7000, S_CONFORM | 3, RFLAGS_RESERVED, 0x6000, 0}, 5, 8);
+    check_fault(EMULATE("\x48\xcf", DEVICE, R), VECTOR_GP, 0); // no stack at level 3
+    CHECK_EQ(segments[SEG_CS].selector, S_CODE);
+    CHECK_EQ(regs[REG_RSP], DEVICE);
+    put_frame((u64[]){0x7000, S_CONFORM | 3, RFLAGS_RESERVED, 0x6000, S_DATA}, 5, 8);
+    check_fault(EMULATE("\x48\xcf", DEVICE, R), VECTOR_GP, S_DATA);
+    CHECK_EQ(segments[SEG_CS].selector, S_CODE);
+    put_frame((u64[]){1ull << 60, S_CODE, RFLAGS_RESERVED, 0x6000, 0}, 5, 8);
+    check_fault(EMULATE("\x48\xcf", DEVICE, R), VECTOR_GP, 0);
+    regs[REG_RFLAGS] |= RFLAGS_NT;
+    check_fault(EMULATE("\x48\xcf", DEVICE, R), VECTOR_GP, 0);
+}
+
+TEST(interrupt_returns_of_a_user_keep_what_is_not_his)
+{
+    reset();
+    segments[SEG_CS].access = CODE32;
+    segments[SEG_SS] = (struct segment){.selector = S_USER, .access = DATA_USER, .limit = ~0u};
+    descriptor(S_CODE32, 0, 0xfffff, 0xc0fb);
+    regs[REG_RFLAGS] = RFLAGS_RESERVED | RFLAGS_IF;
+    put_frame((u64[]){0x1234, S_CODE32 | 3, RFLAGS_IOPL | RFLAGS_ZF}, 3, 4);
+    CHECK_EQ(EMULATE("\xcf", DEVICE, R), ACTION_RETRY);
+    CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_IF | RFLAGS_ZF);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 12);
+    put_frame((u64[]){0x1234, S_CODE, 0}, 3, 4);
+    check_fault(EMULATE("\xcf", DEVICE, R), VECTOR_GP, S_CODE);
+}
+
+TEST(interrupt_returns_in_real_mode)
+{
+    reset();
+    regs[REG_CR0] = regs[REG_EFER] = 0;
+    segments[SEG_CS] = (struct segment){.access = CODE16, .limit = 0xffff};
+    segments[SEG_SS] = (struct segment){.access = DATA, .limit = ~0u};
+    regs[REG_RFLAGS] = RFLAGS_RESERVED | RFLAGS_AC;
+    put_frame((u64[]){0x2000, 0x1000, RFLAGS_IF | RFLAGS_IOPL}, 3, 2);
+    CHECK_EQ(EMULATE("\xcf", DEVICE, R), ACTION_RETRY);
+    CHECK_EQ(segments[SEG_CS].base, 0x10000);
+    CHECK_EQ(regs[REG_RIP], 0x2000);
+    CHECK_EQ(regs[REG_RSP], DEVICE + 6);
+    CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_AC | RFLAGS_IF | RFLAGS_IOPL);
+}
+
+TEST(interrupt_returns_that_are_not_emulated_end_the_vm)
+{
+    reset();
+    regs[REG_EFER] = 0;
+    regs[REG_CR0] &= ~CR0_PG;
+    segments[SEG_CS].access = CODE32;
+    put_frame((u64[]){0x1234, S_CODE32, RFLAGS_VM}, 3, 4);
+    CHECK_EQ(EMULATE("\xcf", DEVICE, R), ACTION_STOP);
+    regs[REG_RFLAGS] |= RFLAGS_NT;
+    CHECK_EQ(EMULATE("\xcf", DEVICE, R), ACTION_STOP);
+}
+
+TEST(far_returns_to_an_outer_level)
+{
+    reset();
+    segments[SEG_CS].access = CODE32;
+    descriptor(S_CODE32, 0, 0xfffff, 0xc0fb);
+    put_frame((u64[]){0x1234, S_CODE32 | 3, 0xaaaa, 0x6000, S_USER}, 5, 4);
+    CHECK_EQ(EMULATE("\xca\x04\x00", DEVICE, R), ACTION_RETRY); // ret far 4
+    CHECK_EQ(regs[REG_RIP], 0x1234);
+    CHECK_EQ(regs[REG_RSP], 0x6004);
+    CHECK_EQ(segments[SEG_SS].selector, S_USER);
+    CHECK_EQ(segments[SEG_CS].selector, S_CODE32 | 3);
 }

@@ -5,6 +5,7 @@
 #include "tests/unit/test.h"
 #include "vmm/emulate/guest_walk.c"
 #include "vmm/emulate/emulate_memory.c"
+#include "vmm/emulate/emulate_wide.c"
 #include "vmm/emulate/task_segments.c"
 #include "vmm/emulate/task_switch.c"
 #include "tests/unit/fake_guest.h"

@@ -279,6 +279,10 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_RET] = emulation_ret,
     [INSN_LEAVE] = emulation_leave,
     [INSN_ENTER] = emulation_enter,
+    [INSN_PUSHF] = emulation_pushf,
+    [INSN_POPF] = emulation_popf,
+    [INSN_PUSHA] = emulation_pusha,
+    [INSN_POPA] = emulation_popa,
     [INSN_JMP] = emulation_branch,
     [INSN_CMPXCHG8B] = emulation_cmpxchg8b,
     [INSN_VECTOR] = emulation_vector,
@@ -286,7 +290,7 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_VECTOR_COPY] = emulation_vector_copy,
     [INSN_VECTOR_MASK] = emulation_vector_mask,
     [INSN_X87] = emulation_x87,
-    [INSN_MOV_SEGMENT... INSN_POP_SEGMENT] = emulation_system,
+    [INSN_MOV_SEGMENT... INSN_IRET] = emulation_system,
 };
 
 // The CPU could not read a guest page table, because it is in no RAM: there, everything reads as

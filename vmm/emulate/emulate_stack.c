@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What uses the stack: PUSH, POP, LEAVE, ENTER, near CALL and RET; and near JMP through an operand
-// in memory. SDM volume 1, "Procedure Stack", and volume 2 for each instruction.
+// What uses the stack: PUSH, POP, their forms for the flags and for all registers, LEAVE, ENTER,
+// near CALL and RET; and near JMP through an operand in memory. SDM volume 1, "Procedure Stack",
+// and volume 2 for each instruction.
 #include "vmm/emulate/emulation.h"
 #include "arch/x86_64/regs.h"
 #include "vmm/lib/string.h"
@@ -93,6 +94,118 @@ enum exit_action emulation_pop(struct emulation *e)
         emulation_write(e, &to, value);
     else
         emulation_register_write(e, &i->to, value);
+    return ACTION_NEXT;
+}
+
+// --- flags ---
+
+#define FLAGS_ANYBODY                                                                              \
+    (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_TF | RFLAGS_DF |           \
+     RFLAGS_OF | RFLAGS_NT)
+
+static unsigned privilege(struct emulation *e)
+{
+    struct segment ss;
+    e->vcpu->ops->segment_read(e->vcpu, SEG_SS, &ss);
+    return (unsigned)(ss.access & SEGMENT_DPL) / (SEGMENT_DPL & -SEGMENT_DPL);
+}
+
+static unsigned io_privilege(struct emulation *e)
+{
+    return (unsigned)((emulation_flags(e) & RFLAGS_IOPL) / (RFLAGS_IOPL & -RFLAGS_IOPL));
+}
+
+static bool in_real_mode(struct emulation *e)
+{
+    return !(vcpu_reg(e->vcpu, REG_CR0) & CR0_PE);
+}
+
+// Virtual-8086 mode runs at level 3.
+u64 emulation_flags_loadable(struct emulation *e)
+{
+    unsigned level = in_real_mode(e) ? 0 : privilege(e);
+    u64 mask = FLAGS_ANYBODY | RFLAGS_AC | RFLAGS_ID;
+    if (level <= io_privilege(e))
+        mask |= RFLAGS_IF;
+    if (level == 0)
+        mask |= RFLAGS_IOPL;
+    return mask & bytes_mask(e->insn->operand_size);
+}
+
+// Virtual-8086 mode asks for an I/O privilege level of 3; CR4.VME makes exceptions that the CPU
+// sees to itself.
+static bool flags_allowed(struct emulation *e)
+{
+    if (!(emulation_flags(e) & RFLAGS_VM) || io_privilege(e) == 3)
+        return true;
+    exit_fault_error(e->exit, VECTOR_GP, 0);
+    return false;
+}
+
+enum exit_action emulation_pushf(struct emulation *e)
+{
+    struct emulation_operand to;
+    u64 top, mask;
+    if (!flags_allowed(e) || !emulation_map_top(e, e->insn->operand_size, &top, &mask, &to))
+        return ACTION_FAULT;
+    emulation_write(e, &to, emulation_flags(e) & ~(RFLAGS_RF | RFLAGS_VM));
+    emulation_stack_set(e, mask, top);
+    return ACTION_NEXT;
+}
+
+enum exit_action emulation_popf(struct emulation *e)
+{
+    struct emulation_operand from;
+    u64 top, mask;
+    if (!flags_allowed(e) || !emulation_map_stacked(e, e->insn->operand_size, &top, &mask, &from))
+        return ACTION_FAULT;
+    u64 loaded = emulation_flags_loadable(e), flags = emulation_flags(e) & ~(loaded | RFLAGS_RF);
+    flags |= emulation_read(e, &from) & loaded;
+    emulation_stack_set(e, mask, top);
+    e->vcpu->ops->skip(e->vcpu, e->exit->rip + e->exit->length); // by the former trap flag
+    emulation_flags_write(e, flags);
+    return ACTION_RETRY;
+}
+
+// --- all registers: the first one is on top ---
+
+#define REGISTERS 8
+
+enum exit_action emulation_pusha(struct emulation *e)
+{
+    u8 bytes[REGISTERS * sizeof(u32)];
+    unsigned size = e->insn->operand_size;
+    struct emulation_operand to;
+    u64 top, mask;
+    if (!emulation_map_top(e, REGISTERS * size, &top, &mask, &to))
+        return ACTION_FAULT;
+    for (unsigned i = 0; i < REGISTERS; i++) {
+        u64 value = emulation_gpr(e, REGISTERS - 1 - i);
+        memcpy(bytes + i * size, &value, size);
+    }
+    emulation_write_bytes(e, &to, bytes);
+    emulation_stack_set(e, mask, top);
+    return ACTION_NEXT;
+}
+
+enum exit_action emulation_popa(struct emulation *e)
+{
+    u8 bytes[REGISTERS * sizeof(u32)];
+    u8 size = e->insn->operand_size;
+    struct emulation_operand from;
+    u64 top, mask;
+    if (!emulation_map_stacked(e, REGISTERS * size, &top, &mask, &from))
+        return ACTION_FAULT;
+    emulation_read_bytes(e, &from, bytes);
+    for (unsigned i = 0; i < REGISTERS; i++) {
+        struct insn_operand reg = {
+            .kind = INSN_OPERAND_REGISTER, .size = size, .reg = (u8)(REGISTERS - 1 - i)};
+        u64 value = 0;
+        memcpy(&value, bytes + i * size, size);
+        if (reg.reg != GPR_RSP)
+            emulation_register_write(e, &reg, value);
+    }
+    emulation_stack_set(e, mask, top);
     return ACTION_NEXT;
 }
 

@@ -12,6 +12,7 @@
 #define TABLE_BASE_16_MASK 0xffffffull // what an operand size of 16 bits loads
 #define UPPER_TYPE_MASK    0x1f00u     // of the second half of a system descriptor in IA-32e mode
 #define CPL_USER           3
+#define LAR_ACCESS_SHIFT   8
 
 bool system_fault(struct system *s, u8 vector)
 {
@@ -27,9 +28,17 @@ static bool is_canonical(const struct system *s, u64 address)
     return !s->e->paging.code64 || guest_canonical(&s->e->paging, address);
 }
 
+static const struct insn_operand *operand_read(const struct insn *i)
+{
+    return i->from.kind == INSN_OPERAND_NONE ? &i->to : &i->from;
+}
+
+// On the stack or in memory; or in a register, and what is in memory is the descriptor.
 static u64 read_word(struct system *s)
 {
-    return emulation_read(s->e, &s->m);
+    const struct insn_operand *o = operand_read(s->e->insn);
+    return o->kind == INSN_OPERAND_REGISTER ? emulation_register_read(s->e, o)
+                                            : emulation_read(s->e, &s->m);
 }
 
 // --- stores ---
@@ -221,11 +230,66 @@ static bool do_pointer_load(struct system *s)
     return true;
 }
 
+// --- looks at a descriptor ---
+
+#define TYPE(number) BIT(number)
+#define TYPES_LIMIT  (TYPE(0x1) | TYPE(0x2) | TYPE(0x3) | TYPE(0x9) | TYPE(0xb))
+
+// The types of system descriptors that LAR and LSL know: both modes', and those of IA-32e mode.
+static u32 types_known(const struct system *s)
+{
+    u32 types = TYPES_LIMIT | TYPE(0x4) | TYPE(0x5) | TYPE(0xc);
+    if (s->e->insn->op >= INSN_VERR)
+        return 0;
+    if (s->e->insn->op == INSN_LSL)
+        types = TYPES_LIMIT;
+    return system_in_long_mode(s) ? types & (TYPE(0x2) | TYPE(0x9) | TYPE(0xb) | TYPE(0xc)) : types;
+}
+
+static bool type_fits(const struct system *s, const struct segment *d)
+{
+    bool code = d->access & ACCESS_CODE, rw = d->access & ACCESS_RW;
+    if (!(d->access & ACCESS_S))
+        return types_known(s) & TYPE(d->access & ACCESS_TYPE_MASK);
+    if (s->e->insn->op == INSN_VERW)
+        return !code && rw;
+    return s->e->insn->op != INSN_VERR || !code || rw;
+}
+
+static bool level_fits(const struct system *s, const struct segment *d)
+{
+    const u32 conforming = ACCESS_S | ACCESS_CODE | ACCESS_CONFORMING;
+    return (d->access & conforming) == conforming ||
+           task_dpl(d) >= MAX(s->cpl, d->selector & SELECTOR_RPL);
+}
+
+// LAR, LSL, VERR, VERW: a selector that is no good makes no fault.
+static bool do_probe(struct system *s)
+{
+    struct emulation *e = s->e;
+    struct segment d;
+    gva_t at;
+    u16 selector = (u16)read_word(s);
+    unsigned op = e->insn->op;
+    bool there = !task_is_null(selector) && task_descriptor(&s->task, selector, &at);
+    if (there && !task_descriptor_read(&s->task, selector, VECTOR_GP, &d))
+        return false;
+    bool good = there && type_fits(s, &d) && level_fits(s, &d);
+    if (good && op <= INSN_LSL)
+        emulation_register_write(e, &e->insn->to,
+                                 op == INSN_LAR ? d.access << LAR_ACCESS_SHIFT : d.limit);
+    emulation_flags_write(e, (emulation_flags(e) & ~RFLAGS_ZF) | (good ? RFLAGS_ZF : 0));
+    return true;
+}
+
 struct system_pointer system_pointer_read(struct system *s)
 {
     u8 bytes[2 * sizeof(u64)] = {0};
     struct system_pointer p = {0};
-    unsigned size = s->e->insn->operand_size;
+    const struct insn *i = s->e->insn;
+    unsigned size = i->operand_size;
+    if (i->to.kind == INSN_OPERAND_IMMEDIATE && i->op != INSN_RET_FAR)
+        return (struct system_pointer){i->immediate & bytes_mask(size), (u16)i->displacement};
     emulation_read_bytes(s->e, &s->m, bytes);
     memcpy(&p.offset, bytes, size);
     memcpy(&p.selector, bytes + size, sizeof(p.selector));
@@ -241,6 +305,7 @@ enum system_need {
     NEED_UMIP = 4,      // level 0, if CR4.UMIP says so
     NEED_STACK = 8,     // the operand is on the stack: one address
     NEED_STACK_TWO = 16,
+    NEED_STACK_THREE = 32,
 };
 
 static const struct system_row {
@@ -255,6 +320,8 @@ static const struct system_row {
     [INSN_LMSW - INSN_MOV_SEGMENT] = {do_lmsw, PAGE_READ, NEED_CPL0},
     [INSN_LLDT - INSN_MOV_SEGMENT] = {do_lldt, PAGE_READ, NEED_PROTECTED | NEED_CPL0},
     [INSN_LTR - INSN_MOV_SEGMENT] = {do_ltr, PAGE_READ, NEED_PROTECTED | NEED_CPL0},
+    [INSN_LAR - INSN_MOV_SEGMENT... INSN_VERW -
+        INSN_MOV_SEGMENT] = {do_probe, PAGE_READ, NEED_PROTECTED},
     [INSN_SGDT - INSN_MOV_SEGMENT] = {do_table_store, PAGE_WRITE, NEED_UMIP},
     [INSN_SIDT - INSN_MOV_SEGMENT] = {do_table_store, PAGE_WRITE, NEED_UMIP},
     [INSN_LGDT - INSN_MOV_SEGMENT] = {do_table_load, PAGE_READ, NEED_CPL0},
@@ -265,6 +332,7 @@ static const struct system_row {
         INSN_MOV_SEGMENT] = {do_pointer_load, PAGE_READ, NEED_NOTHING},
     [INSN_RET_FAR - INSN_MOV_SEGMENT] = {system_far_return, PAGE_READ, NEED_STACK_TWO},
     [INSN_POP_SEGMENT - INSN_MOV_SEGMENT] = {do_pop_segment, PAGE_READ, NEED_STACK},
+    [INSN_IRET - INSN_MOV_SEGMENT] = {system_far_return, PAGE_READ, NEED_STACK_THREE},
 };
 _Static_assert(ARRAY_SIZE(rows) == INSN_OP_COUNT - INSN_MOV_SEGMENT, "one for each of the last");
 
@@ -276,11 +344,18 @@ static bool permitted(struct system *s, unsigned needs)
     return !s->cpl || !(umip || (needs & NEED_CPL0)) || system_fault(s, VECTOR_GP);
 }
 
+static unsigned addresses_stacked(unsigned needs)
+{
+    return needs & NEED_STACK ? 1 : needs & NEED_STACK_TWO ? 2 : needs & NEED_STACK_THREE ? 3 : 0;
+}
+
 static bool map_system(struct system *s, const struct system_row *row)
 {
-    unsigned addresses = row->needs & NEED_STACK ? 1 : row->needs & NEED_STACK_TWO ? 2 : 0;
+    const struct insn *i = s->e->insn;
+    unsigned addresses = addresses_stacked(row->needs);
     if (!addresses)
-        return emulation_map_memory(s->e, row->access, &s->m);
+        return (i->to.kind != INSN_OPERAND_MEMORY && i->from.kind != INSN_OPERAND_MEMORY) ||
+               emulation_map_memory(s->e, row->access, &s->m);
     return emulation_map_stacked(s->e, addresses * s->e->insn->operand_size, &s->top, &s->mask,
                                  &s->m);
 }

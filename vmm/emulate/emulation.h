@@ -162,6 +162,12 @@ enum exit_action emulation_branch(struct emulation *e); // near CALL and JMP
 enum exit_action emulation_ret(struct emulation *e);
 enum exit_action emulation_leave(struct emulation *e);
 enum exit_action emulation_enter(struct emulation *e);
+enum exit_action emulation_pushf(struct emulation *e);
+enum exit_action emulation_popf(struct emulation *e);
+enum exit_action emulation_pusha(struct emulation *e);
+enum exit_action emulation_popa(struct emulation *e);
+// The flags that POPF and IRET of this operand size take over, at this privilege level.
+u64 emulation_flags_loadable(struct emulation *e);
 // vmm/emulate/emulate_x87.c
 enum exit_action emulation_x87(struct emulation *e);
 // vmm/emulate/emulate_wide.c

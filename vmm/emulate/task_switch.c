@@ -34,18 +34,39 @@ bool task_fault(struct task *task, u8 vector, u16 selector)
     return false;
 }
 
+// Tables may lie in a device, too, or in flash.
+static bool map_piece(struct task *task, gva_t gva, u64 size, unsigned access,
+                      struct emulation_operand *m)
+{
+    u32 error;
+    m->size = m->first = (unsigned)MIN(size, PAGE_SIZE - (gva & PAGE_MASK));
+    m->device_read = m->device_write = false;
+    return guest_paging_walk(&task->paging, gva, access | GUEST_WALK_SYSTEM, &m->gpa[0], &error) ||
+           emulation_page_fault(task->exit, gva, error);
+}
+
 bool task_read(struct task *task, gva_t gva, void *to, u64 size)
 {
-    struct guest_page_fault fault;
-    return guest_read_virtual(&task->paging, gva, to, size, &fault) ||
-           emulation_page_fault(task->exit, fault.gva, fault.error);
+    struct emulation e = {.vcpu = task->vcpu};
+    struct emulation_operand m;
+    for (u64 done = 0; done < size; done += m.size) {
+        if (!map_piece(task, gva + done, size - done, PAGE_READ, &m))
+            return false;
+        emulation_read_bytes(&e, &m, (u8 *)to + done);
+    }
+    return true;
 }
 
 bool task_write(struct task *task, gva_t gva, const void *from, u64 size)
 {
-    struct guest_page_fault fault;
-    return guest_write_virtual(&task->paging, gva, from, size, &fault) ||
-           emulation_page_fault(task->exit, fault.gva, fault.error);
+    struct emulation e = {.vcpu = task->vcpu};
+    struct emulation_operand m;
+    for (u64 done = 0; done < size; done += m.size) {
+        if (!map_piece(task, gva + done, size - done, PAGE_WRITE, &m))
+            return false;
+        emulation_write_bytes(&e, &m, (const u8 *)from + done);
+    }
+    return true;
 }
 
 void task_paging(struct task *task)
