@@ -292,11 +292,42 @@ TEST(page_tables_in_a_hole)
     ex.memory.gpa = 0x30000000;
     ex.memory.gva_valid = true;
     ex.memory.access = R;
+    memcpy(ram + CODE, "\x0f\x0b", 2); // ud2 stands for what cannot be emulated
     CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
     CHECK_EQ(ex.fault.error, PF_PRESENT | PF_RESERVED);
+    vcpu.gpr[GPR_RDI] = ex.memory.gva;
+    memcpy(ram + CODE, "\x8b\x07", 2); // mov eax, [rdi]
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.error, PF_PRESENT | PF_RESERVED);
+    memcpy(ram + CODE, "\x89\x07", 2); // mov [rdi], eax
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.error, PF_PRESENT | PF_RESERVED | PF_WRITE);
+    CHECK_EQ(ex.fault.cr2, 0x40000000);
+    ex.rip = 0x40000000; // or the instruction itself is there
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.error, PF_PRESENT | PF_RESERVED | PF_FETCH);
     ex.memory.gva_valid = false; // MOV to CR3 with PAE paging
     CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_GP);
+}
+
+TEST(page_tables_in_a_hole_while_an_event_is_delivered)
+{
+    fake_guest_reset();
+    put64(PAGES + 0x1008, 0x30000000 | PTE_FLAGS);
+    segments[SEG_SS].access = DATA_USER; // the CPU's own accesses are a supervisor's
+    segments[SEG_IDTR] = (struct segment){.base = 0x40001000, .limit = 0xfff};
+    ex = (struct vm_exit){.kind = EXIT_MEMORY, .rip = CODE};
+    ex.memory.walk = ex.memory.gva_valid = true;
+    ex.memory.gva = 0x40001010;
+    ex.memory.access = R;
+    vcpu.event.valid = true;
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.error, PF_PRESENT | PF_RESERVED);
+    ex.memory.gva = 0x40002010; // the stack
+    CHECK_EQ(emulate_mmio(&vcpu, &ex), ACTION_FAULT);
+    CHECK_EQ(ex.fault.error, PF_PRESENT | PF_RESERVED | PF_WRITE);
+    vcpu.event.valid = false;
 }
 
 TEST(code_that_is_not_there)

@@ -293,18 +293,52 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_MOV_SEGMENT... INSN_IRET] = emulation_system,
 };
 
-// The CPU could not read a guest page table, because it is in no RAM: there, everything reads as
-// ones, which is a page fault with a reserved bit set, or #GP where CR3 is loaded. If the table has
-// come back meanwhile, the guest may try again.
+// What the CPU accesses while it delivers an event: it reads its tables, and writes to the stack.
+static unsigned delivery_access(struct vcpu *vcpu, gva_t gva)
+{
+    static const u8 tables[] = {SEG_IDTR, SEG_GDTR, SEG_LDTR, SEG_TR};
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
+        struct segment table;
+        vcpu->ops->segment_read(vcpu, tables[i], &table);
+        if (gva - table.base <= table.limit)
+            return PAGE_READ | GUEST_WALK_SYSTEM;
+    }
+    return PAGE_WRITE | GUEST_WALK_SYSTEM;
+}
+
+// The instruction finds its fault itself, and knows whether it was to read, to write or to be
+// fetched.
+static enum exit_action fault_of_instruction(struct vcpu *vcpu, struct vm_exit *exit, u32 error)
+{
+    struct emulation e;
+    enum exit_action action;
+    if (!emulation_begin(&e, vcpu, exit, &action))
+        return action;
+    if (instructions[e.insn->op])
+        return instructions[e.insn->op](&e);
+    emulation_page_fault(exit, exit->memory.gva, error);
+    return ACTION_FAULT;
+}
+
+// The CPU could not read a guest page table, because it is in no RAM, or not mark it: there,
+// everything reads as ones, which is a page fault with a reserved bit set, or #GP where CR3 is
+// loaded. If the table has come back meanwhile, or is marked now, the guest may try again. The
+// access that is reported is that to the table.
 static enum exit_action table_missing(struct vcpu *vcpu, struct vm_exit *exit)
 {
     gpa_t gpa;
     u32 error;
+    gva_t gva = exit->memory.gva;
     if (!exit->memory.gva_valid) // PDPTEs
         return exit_fault_error(exit, VECTOR_GP, 0);
-    if (guest_walk(vcpu, exit->memory.gva, exit->memory.access, &gpa, &error))
+    if (guest_walk(vcpu, gva, exit->memory.access, &gpa, &error) ||
+        guest_walk(vcpu, gva, PAGE_READ, &gpa, &error))
         return ACTION_RETRY;
-    emulation_page_fault(exit, exit->memory.gva, error);
+    if (!vcpu->event.valid)
+        return fault_of_instruction(vcpu, exit, error);
+    if (guest_walk(vcpu, gva, delivery_access(vcpu, gva), &gpa, &error))
+        return ACTION_RETRY;
+    emulation_page_fault(exit, gva, error);
     return ACTION_FAULT;
 }
 

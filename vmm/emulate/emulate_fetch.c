@@ -176,7 +176,7 @@ bool emulation_begin(struct emulation *e, struct vcpu *vcpu, struct vm_exit *exi
     e->exit = exit;
     guest_paging_begin(vcpu, &e->paging);
     e->memos[0].page = e->memos[1].page = EMULATION_NOWHERE;
-    bool reported = exit->kind == EXIT_MEMORY && exit->memory.gva_valid;
+    bool reported = exit->kind == EXIT_MEMORY && exit->memory.gva_valid && !exit->memory.walk;
     e->reported = reported ? exit->memory.gva : EMULATION_NOWHERE;
     gva_t gva = code_address(e);
     struct cache_entry *slot = cache_slot(vcpu, gva);
