@@ -185,11 +185,8 @@ static COLD void flags_end(struct vcpu *vcpu, u64 rflags)
     vcpu->halted = false;
 }
 
-// The vCPU is loaded: only an exit leads here.
-void vmx_skip(struct vcpu *vcpu, u64 rip)
+static inline __attribute__((always_inline)) void skip_to(struct vcpu *vcpu, u64 rip)
 {
-    if (unlikely((u32)rip < INSTRUCTION_MAX))
-        rip = rip_wrapped(rip);
     vmwrite(VMCS_GUEST_RIP, rip);
     u64 interruptibility = vmread(VMCS_GUEST_INTERRUPTIBILITY);
     if (unlikely(interruptibility & INTERRUPTIBILITY_SHADOW))
@@ -197,4 +194,19 @@ void vmx_skip(struct vcpu *vcpu, u64 rip)
     u64 rflags = vmread(VMCS_GUEST_RFLAGS);
     if (unlikely(rflags & (RFLAGS_TF | RFLAGS_RF)))
         flags_end(vcpu, rflags);
+}
+
+static COLD void skip_wrapped(struct vcpu *vcpu, u64 rip)
+{
+    skip_to(vcpu, rip_wrapped(rip));
+}
+
+// The vCPU is loaded: only an exit leads here. Calls of what is rare come last, so that the usual
+// way saves no register for them.
+void vmx_skip(struct vcpu *vcpu, u64 rip)
+{
+    if (unlikely((u32)rip < INSTRUCTION_MAX))
+        skip_wrapped(vcpu, rip);
+    else
+        skip_to(vcpu, rip);
 }
