@@ -264,6 +264,19 @@ TEST(rdpmc_is_a_general_protection_fault)
     CHECK(exited.event.valid && exited.event.has_error);
 }
 
+TEST(instructions_that_exit_on_new_cpus_only_are_undefined)
+{
+    static const u32 reasons[] = {76, 77, 84, 85}; // SEAMCALL, TDCALL, MSRs by immediates
+    for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
+        fresh();
+        CHECK(reasons[i] < ARRAY_SIZE(vmx_rows) && vmx_rows[reasons[i]].decode);
+        fake_fields[VMCS_EXIT_REASON] = reasons[i];
+        decode(reasons[i]);
+        CHECK_EQ(exited.kind, EXIT_UNDEFINED);
+        CHECK_EQ(exited.detail, reasons[i]);
+    }
+}
+
 TEST(every_row_has_a_decoder_or_nothing)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(vmx_rows); i++)

@@ -244,7 +244,8 @@ const struct vmx_row vmx_rows[VMX_EXIT_REASON_COUNT] = {
     [VMX_EXIT_INVD] = {decode_plain, EXIT_WBINVD, VMX_ROW_LENGTH},
     [VMX_EXIT_RDPMC] = {decode_rdpmc, EXIT_EXCEPTION, 0},
 
-    // Instructions that the guest's CPU does not have.
+    // Instructions that the guest's CPU does not have. Some exit on each CPU that knows them,
+    // whatever the controls say.
     [VMX_EXIT_GETSEC] = {decode_undefined, EXIT_UNDEFINED, 0},
     [VMX_EXIT_RSM] = {decode_undefined, EXIT_UNDEFINED, 0},
     [VMX_EXIT_VMCLEAR] = {decode_undefined, EXIT_UNDEFINED, 0},
@@ -264,6 +265,10 @@ const struct vmx_row vmx_rows[VMX_EXIT_REASON_COUNT] = {
     [VMX_EXIT_UMWAIT] = {decode_undefined, EXIT_UNDEFINED, 0},
     [VMX_EXIT_TPAUSE] = {decode_undefined, EXIT_UNDEFINED, 0},
     [VMX_EXIT_ENCLS] = {decode_undefined, EXIT_UNDEFINED, 0},
+    [VMX_EXIT_SEAMCALL] = {decode_undefined, EXIT_UNDEFINED, 0},
+    [VMX_EXIT_TDCALL] = {decode_undefined, EXIT_UNDEFINED, 0},
+    [VMX_EXIT_RDMSR_IMMEDIATE] = {decode_undefined, EXIT_UNDEFINED, 0},
+    [VMX_EXIT_WRMSRNS_IMMEDIATE] = {decode_undefined, EXIT_UNDEFINED, 0},
 };
 
 #define UNKNOWN_QUALIFICATION_SHIFT 16
