@@ -123,6 +123,25 @@ TEST(bad_addresses)
     CHECK_EQ(page(0x1040).version, 0);
 }
 
+TEST(nothing_is_published_into_rom)
+{
+    odd_accesses = 0;
+    memset(ram, 0, sizeof(ram));
+    vm.memory.other_kinds = true;
+    vm.memory.slot_count = 1;
+    vm.memory.slots[0] =
+        (struct guest_slot){.base = 0x3000, .size = PAGE_SIZE, .kind = GUEST_SLOT_ROM};
+    CHECK(pvclock_enable(&vcpu, 0x3001));
+    CHECK(pvclock_wall_clock(&vcpu, 0x3ffc));
+    CHECK(pvclock_wall_clock(&vcpu, 0x2ff8)); // its end
+    CHECK_EQ(odd_accesses, 3);
+    for (unsigned i = 0; i < sizeof(ram); i++)
+        CHECK(!ram[i]);
+    vm.memory.other_kinds = false;
+    vm.memory.slot_count = 0;
+    CHECK(pvclock_enable(&vcpu, 0));
+}
+
 TEST(the_wall_clock_is_that_of_the_start)
 {
     struct wall_clock wall;

@@ -45,12 +45,18 @@ struct pvclock_scale pvclock_scale(u64 hz)
     return (struct pvclock_scale){(u32)MIN(multiplier, BIT(MULTIPLIER_BITS) - 1), shift};
 }
 
+static bool is_ram(const struct guest_memory *gm, gpa_t gpa, u64 size)
+{
+    return !guest_memory_is_device(gm, gpa, PAGE_WRITE) &&
+           !guest_memory_is_device(gm, gpa + size - 1, PAGE_WRITE);
+}
+
 // Everything with an odd version, then the even one. What is not in RAM is the guest's loss.
 static bool publish(struct vcpu *vcpu, gpa_t gpa, const void *structure, u64 size, u32 version)
 {
     struct guest_memory *gm = &vcpu->vm->memory;
     u32 odd = version - 1;
-    if (guest_memory_write(gm, gpa, &odd, sizeof(odd)) ||
+    if (!is_ram(gm, gpa, size) || guest_memory_write(gm, gpa, &odd, sizeof(odd)) ||
         guest_memory_write(gm, gpa + sizeof(u32), (const u8 *)structure + sizeof(u32),
                            size - sizeof(u32)))
         return false;
