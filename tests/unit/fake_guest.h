@@ -115,7 +115,8 @@ bool x87_faults(void)
     return mmx_faults;
 }
 
-// A "store" puts the number there, 10 bytes long, unless it is to fail; a "load" takes it away.
+// A "store" puts the number there, 10 bytes long, unless it is to fail, with an exception; a "load"
+// takes it away.
 static unsigned x87_number;
 static u8 x87_bytes[X87_OPERAND_MAX];
 static u64 x87_instruction, x87_address;
@@ -127,6 +128,7 @@ void x87_run(unsigned number, void *operand)
     memcpy(x87_bytes, operand, sizeof(x87_bytes));
     if (x87_stores && !x87_fails)
         memset(operand, (int)number, 10);
+    mmx_faults |= x87_stores && x87_fails;
 }
 
 void x87_pointers_set(u64 instruction, u64 operand)

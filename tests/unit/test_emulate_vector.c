@@ -171,6 +171,7 @@ TEST(x87_stores)
     x87_fails = true; // an unmasked exception: nothing is stored
     CHECK_EQ(EMULATE("\xdd\x5f\x40", DEVICE + 0x40, W), ACTION_NEXT); // fstp qword [rdi + 40h]
     CHECK_EQ(device[0x40], 0);
+    mmx_faults = false;
 }
 
 TEST(x87_exceptions_wait_for_the_next_instruction)
@@ -184,6 +185,43 @@ TEST(x87_exceptions_wait_for_the_next_instruction)
     CHECK_EQ(EMULATE("\xd9\x3f", DEVICE, W), ACTION_NEXT);  // fnstcw
     CHECK_EQ(EMULATE("\xdd\x3f", DEVICE, W), ACTION_NEXT);  // fnstsw
     mmx_faults = false;
+}
+
+TEST(a_store_of_what_looks_untouched_is_one)
+{
+    fake_guest_reset();
+    x87_stores = x87_fails = false; // the bytes stay as they were
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    CHECK_EQ(EMULATE("\xdf\x17", DEVICE, W), ACTION_NEXT); // fist word [rdi]
+    CHECK(device[0] == UNTOUCHED && device[1] == UNTOUCHED && device[2] == 0);
+}
+
+// Another of the guest's CPUs put the instruction there after this one had seen another.
+TEST(registers_that_are_switched_off_are_not_touched)
+{
+    static const struct {
+        const char *bytes;
+        u64 cr0;
+        u8 vector;
+    } cases[] = {
+        {"\x0f\x11\x0f", CR0_TS, VECTOR_NM}, // movups [rdi], xmm1
+        {"\x0f\x11\x0f", CR0_EM | CR0_TS, VECTOR_UD},
+        {"\x0f\x7f\x0f", CR0_TS, VECTOR_NM}, // movq [rdi], mm1
+        {"\x0f\x17\x0f", CR0_TS, VECTOR_NM}, // movhps [rdi], xmm1
+        {"\xd9\x17\x90", CR0_TS, VECTOR_NM}, // fst dword [rdi]; nop
+        {"\xd9\x17\x90", CR0_EM, VECTOR_NM},
+    };
+    x87_stores = true;
+    x87_fails = false;
+    memset(vectors, 0xee, sizeof(vectors));
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        fake_guest_reset();
+        vcpu.gpr[GPR_RDI] = DEVICE;
+        regs[REG_CR0] |= cases[i].cr0;
+        CHECK_EQ(emulate(cases[i].bytes, 3, DEVICE, W), ACTION_FAULT);
+        CHECK_EQ(ex.fault.vector, cases[i].vector);
+        CHECK_EQ(device[0], 0);
+    }
 }
 
 TEST(x87_environments_are_not_moved)

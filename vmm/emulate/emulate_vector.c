@@ -25,6 +25,8 @@ static bool usable(struct emulation *e, enum vector_form form)
     bool avx = form == VECTOR_VEX_128 || form == VECTOR_VEX_256;
     if (avx && !(e->vcpu->xcr0 & XCR0_AVX))
         exit_fault(e->exit, VECTOR_UD);
+    else if (!emulation_fpu_is_on(e, VECTOR_UD))
+        return false;
     else if (form == VECTOR_MMX && x87_faults())
         exit_fault(e->exit, VECTOR_MF);
     else

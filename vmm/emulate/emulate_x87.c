@@ -6,7 +6,7 @@
 #include "arch/x86_64/x87.h"
 #include "vmm/lib/string.h"
 
-#define UNTOUCHED 0xa5 // what no store leaves
+#define UNTOUCHED 0xa5 // what hardly a store leaves
 
 // These do not look at pending exceptions.
 static bool is_no_wait(unsigned number)
@@ -21,21 +21,33 @@ static bool is_control(unsigned number)
 }
 
 // A store that raises an exception which is not masked has stored nothing.
-static bool has_stored(const u8 *bytes, unsigned size)
+static bool has_stored(unsigned number, const u8 *bytes, unsigned size)
 {
     unsigned same = 0;
+    if (is_no_wait(number) || !x87_faults())
+        return true;
     while (same < size && bytes[same] == UNTOUCHED)
         same++;
     return same < size;
 }
 
-// The CPU has seen to CR0.EM and CR0.TS.
+bool emulation_fpu_is_on(struct emulation *e, u8 without)
+{
+    u64 cr0 = vcpu_reg(e->vcpu, REG_CR0);
+    if (!(cr0 & (CR0_EM | CR0_TS)))
+        return true;
+    exit_fault(e->exit, cr0 & CR0_EM ? without : VECTOR_NM);
+    return false;
+}
+
 enum exit_action emulation_x87(struct emulation *e)
 {
     const struct insn *i = e->insn;
     bool store = i->to.kind == INSN_OPERAND_MEMORY;
     u8 bytes[X87_OPERAND_MAX];
     struct emulation_operand m;
+    if (!emulation_fpu_is_on(e, VECTOR_NM))
+        return ACTION_FAULT;
     if (!is_no_wait(i->x87) && x87_faults())
         return exit_fault(e->exit, VECTOR_MF);
     if (!emulation_map_memory(e, store ? PAGE_WRITE : PAGE_READ, &m))
@@ -44,7 +56,7 @@ enum exit_action emulation_x87(struct emulation *e)
     if (!store)
         emulation_read_bytes(e, &m, bytes);
     x87_run(i->x87, bytes);
-    if (store && has_stored(bytes, m.size))
+    if (store && has_stored(i->x87, bytes, m.size))
         emulation_write_bytes(e, &m, bytes);
     if (!is_control(i->x87))
         x87_pointers_set(e->exit->rip, emulation_offset(e));
