@@ -171,9 +171,10 @@ class Run:
         return clean(self.expect(r"\r?\n(?s:(.*?))" + GUEST_PROMPT, timeout).group(1))
 
     def power_off_linux(self, timeout=LINUX_SECONDS):
-        """From the shell of a Linux guest back to Plinth's prompt."""
+        """From the shell of a Linux guest back to Plinth's prompt, when all of the guest is gone."""
         self.type("poweroff\r")
-        self.expect(PROMPT, timeout)
+        self.expect(r"VM \S+: powered off", timeout)
+        self.expect(PROMPT)
 
     def leave_guest(self):
         self.type(CTRL_RIGHT_BRACKET)
