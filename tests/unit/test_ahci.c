@@ -276,6 +276,7 @@ TEST(the_interrupt_status_is_cleared_by_ones_in_it)
     struct io_device *d = &ahci.registers;
     start();
     command(0x25, 0, 1, 512);
+    wr(PORT(0) + PORT_IS, ~0u); // it stays
     CHECK_EQ(rd(HBA_IS), 1);
     d->ops->write(d, HBA_IS + 1, 1, 0);
     wr(HBA_PI, 1);

@@ -57,6 +57,49 @@ TEST(identify_tells_the_size_and_sums_up)
     CHECK_EQ(sum, 0);
 }
 
+struct word {
+    u8 number;
+    u16 value;
+};
+
+// All others are 0, but for strings, sizes and the checksum.
+static void check_words(const struct word *words, unsigned count)
+{
+    for (unsigned i = 0; i < 255; i++) {
+        u16 wanted = 0;
+        for (unsigned n = 0; n < count; n++)
+            wanted = words[n].number == i ? words[n].value : wanted;
+        bool varies = (i >= 10 && i < 20) || (i >= 23 && i < 47) || i == 60 || i == 100;
+        if (!varies)
+            CHECK_EQ(memory[DATA + 2 * i] | memory[DATA + 2 * i + 1] << 8, wanted);
+    }
+    CHECK_EQ(memory[DATA + 510], 0xa5);
+}
+
+TEST(identify_has_the_words_of_the_standard)
+{
+    static const struct word disk_has[] = {
+        {0, 0x0040},  {1, 1},        {3, 16},      {6, 63},      {47, 0x8010}, {49, 0x0f00},
+        {50, 0x4000}, {53, 6},       {59, 0x0110}, {63, 7},      {64, 3},      {65, 120},
+        {66, 120},    {67, 120},     {68, 120},    {75, 31},     {76, 0x0106}, {80, 0x01f0},
+        {82, 0x4068}, {83, 0x7400},  {84, 0x4060}, {85, 0x4068}, {86, 0x3400}, {87, 0x4060},
+        {88, 0x203f}, {106, 0x4000}, {217, 1}};
+    static const struct word disc_has[] = {
+        {0, 0x85c0},  {49, 0x0f00}, {50, 0x4000}, {53, 6},      {63, 7},      {64, 3},
+        {65, 120},    {66, 120},    {67, 120},    {68, 120},    {76, 0x0006}, {80, 0x01f0},
+        {82, 0x4218}, {83, 0x4000}, {84, 0x4000}, {85, 0x4218}, {87, 0x4000}, {88, 0x203f}};
+    u8 fis[20];
+    const struct piece piece = {DATA, 512};
+    start();
+    command(0xec, 0, 0, 512);
+    check_words(disk_has, ARRAY_SIZE(disk_has));
+    memset(memory + DATA, 0, 512);
+    ata_fis(fis, 0xa1, 0, 0);
+    prepare(1, 0, fis, NULL, &piece, 1);
+    issue(1, 1);
+    check_words(disc_has, ARRAY_SIZE(disc_has));
+}
+
 TEST(features_show_in_identify)
 {
     u8 fis[20];

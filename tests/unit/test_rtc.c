@@ -60,6 +60,23 @@ TEST(formats)
     CHECK_EQ(get(4), 0x23);
 }
 
+TEST(twelve_is_the_first_hour_of_each_half)
+{
+    start();
+    set(0x0b, 0x00); // 12 hours, BCD
+    set(4, 0x12);
+    set(0x0b, 0x02);
+    CHECK_EQ(get(4), 0x00);
+    set(0x0b, 0x00);
+    set(4, 0x92);
+    set(0x0b, 0x02);
+    CHECK_EQ(get(4), 0x12);
+    set(0x0b, 0x04); // 12 hours, binary
+    set(4, 0x8b);
+    set(0x0b, 0x02);
+    CHECK_EQ(get(4), 0x23);
+}
+
 TEST(the_guest_sets_the_time)
 {
     start();

@@ -269,6 +269,9 @@ TEST(segments_that_cannot_be_loaded)
     segment_faults(0x60, 0x3c, VECTOR_TS, 0x3c); // LDT in an LDT
     segment_faults(0x60, S_DATA, VECTOR_TS, S_DATA);
     segment_faults(0x60, 0x1000, VECTOR_TS, 0x1000);
+    reset();
+    descriptor(GDT + S_LDT, LDT, 0xf, 0x02); // not present
+    CHECK(faults(TASK_JMP, VECTOR_TS, S_LDT));
     segment_faults(0x4c, 0, VECTOR_TS, 0); // CS
     segment_faults(0x4c, S_DATA, VECTOR_TS, S_DATA);
     segment_faults(0x4c, S_CODE | 3, VECTOR_TS, S_CODE);

@@ -321,6 +321,29 @@ TEST(the_local_apic_tells_of_its_mode)
     CHECK_EQ(vcpus[0].requests, VCPU_REQUEST_EVENT);
 }
 
+static unsigned modes;
+
+static void fake_apic_mode(struct vcpu *v)
+{
+    CHECK(!v->apic_moved);
+    modes++;
+}
+
+TEST(the_hardware_hears_of_the_mode_if_it_has_the_apic)
+{
+    const struct cpu_ops apic_ops = {.apic_mode = fake_apic_mode};
+    reset();
+    vcpus[0].ops = &apic_ops;
+    for (unsigned hardware = 0; hardware < 2; hardware++) {
+        vm.apic_hardware = hardware;
+        vcpus[0].apic_moved = true;
+        vcpu_apic_mode(&vcpus[0]);
+        CHECK(!vcpus[0].apic_moved);
+        CHECK_EQ(modes, hardware);
+    }
+    vm.apic_hardware = false;
+}
+
 TEST(one_vcpu_s_state_is_in_a_cpu)
 {
     reset();
