@@ -304,6 +304,9 @@ TEST(far_jumps_that_fault)
     check_fault(AT_DEVICE("\x48\xff\x2f", R), VECTOR_GP, S_CODE);
     put_device(0x1000, S_GATE);
     CHECK_EQ(AT_DEVICE("\x48\xff\x2f", R), ACTION_STOP);
+    put_device(0x1000, S_CONFORM); // its own level is one that may
+    CHECK_EQ(AT_DEVICE("\x48\xff\x2f", R), ACTION_RETRY);
+    CHECK_EQ(segments[SEG_CS].selector, S_CONFORM);
     segments[SEG_SS].access = DATA_USER;
     put_device(0x1000, S_CODE);
     check_fault(AT_DEVICE("\x48\xff\x2f", R), VECTOR_GP, S_CODE);

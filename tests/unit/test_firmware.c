@@ -183,6 +183,19 @@ TEST(variables_of_a_file_lie_below_the_image)
     check_variables_are_kept(0x100000000ull - ROM_SIZE - sizeof(variables));
 }
 
+TEST(an_image_with_variables_stays_whole_beside_a_file_of_them)
+{
+    start();
+    image_size = sizeof(image);
+    memset(image, 0xff, NV_SIZE);
+    volume_write(image, NV_SIZE);
+    strcpy(vm.config.nvram, "\\nv");
+    variables_file_size = sizeof(variables);
+    power_on();
+    CHECK_EQ(byte_at(0x100000000ull - sizeof(image) + 40), image[40]);
+    check_variables_are_kept(0x100000000ull - sizeof(image) - sizeof(variables));
+}
+
 TEST(a_wrong_size_is_refused_in_one_line)
 {
     start();

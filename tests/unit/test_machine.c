@@ -103,6 +103,10 @@ TEST(bridges)
     CHECK_EQ(value, 0x29c08086);
     io_bus_read(&vm.mmio, LAYOUT_ECAM + (0x1f << 15), 4, &value);
     CHECK_EQ(value, 0x29188086);
+    io_bus_read(&vm.mmio, LAYOUT_ECAM + (0x1f << 15) + 0x40, 4, &value);
+    CHECK_EQ(value, ACPI_PM_BASE | 1);
+    io_bus_read(&vm.mmio, LAYOUT_ECAM + (0x1f << 15) + 0x44, 1, &value);
+    CHECK_EQ(value, 0x80); // the ports are decoded
     io_bus_read(&vm.mmio, LAYOUT_ECAM + (0x1e << 15), 4, &value);
     CHECK_EQ(value, 0xffffffff);
     finish();

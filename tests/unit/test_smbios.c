@@ -61,6 +61,19 @@ TEST(the_entry_point_describes_the_tables)
     CHECK_EQ((const u8 *)end + sizeof(*end) + 2 - s.tables, s.size);
 }
 
+TEST(each_structure_has_the_type_of_the_standard)
+{
+    static const u8 types[] = {0, 1, 3, 4, 16, 17, 19, 32, 127};
+    make("one", 64 * MIB, 1, true);
+    const struct header *h = (const void *)s.tables;
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++, h = next(h)) {
+        CHECK(h);
+        CHECK_EQ(h->type, types[i]);
+    }
+    CHECK(!h);
+    CHECK_EQ(((const struct memory_device *)find(TYPE_MEMORY_DEVICE, 0))->extended_size, 0);
+}
+
 TEST(a_machine_has_its_name_and_a_uuid_of_its_own)
 {
     make("one", 64 * MIB, 1, true);

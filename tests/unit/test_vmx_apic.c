@@ -292,7 +292,9 @@ TEST(a_stale_vectoring_is_the_interrupt_in_service)
     u32 stale = (u32)INTERRUPTION_VALID;
     CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale);
     fake_fields[VMCS_GUEST_INTERRUPT_STATUS] = 0x3145;
-    CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale); // interrupts are disabled
+    CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale);
+    fake_fields[VMCS_GUEST_RFLAGS] = ~RFLAGS_IF; // interrupts are disabled
+    CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale);
     fake_fields[VMCS_GUEST_RFLAGS] = RFLAGS_IF;
     CHECK_EQ(vmx_apic_vectoring(&vcpus[0], stale), stale | 0x31);
     vm.apic_hardware = false;
