@@ -198,10 +198,13 @@ TEST(too_much_is_refused)
 static struct acpi_tables relocatable;
 static struct acpi_loader_command commands[ACPI_LOADER_COMMANDS];
 
+static bool allocated[2]; // the RSDP; the tables
+
 static u8 *file_of(const char *name)
 {
     bool tables = strcmp(name, ACPI_LOADER_TABLES) == 0;
     CHECK(tables || strcmp(name, ACPI_LOADER_RSDP) == 0);
+    CHECK(allocated[tables]);
     return tables ? relocatable.bytes : relocatable.rsdp;
 }
 
@@ -226,6 +229,7 @@ static void run_command(const struct acpi_loader_command *c, u64 base)
         break;
     default:
         CHECK_EQ(c->command, LOADER_ALLOCATE);
+        allocated[strcmp(c->allocate.file, ACPI_LOADER_TABLES) == 0] = true;
         file_of(c->allocate.file);
         CHECK_EQ(base % c->allocate.align, 0);
     }

@@ -389,6 +389,25 @@ TEST(skip_raises_the_single_step_trap)
     CHECK_EQ(fake_fields[VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS], 0);
 }
 
+TEST(interrupts_and_nmis_are_held_off_by_what_the_manual_says)
+{
+    static const struct {
+        u64 flags, blocked;
+        bool interrupt, nmi;
+    } cases[] = {{RFLAGS_IF, 0, true, true},   {0, 0, false, true},
+                 {RFLAGS_IF, 1, false, false}, // STI
+                 {RFLAGS_IF, 2, false, false}, // MOV SS
+                 {RFLAGS_IF, 8, true, false},  // NMI
+                 {~RFLAGS_IF, 8, false, false}};
+    fresh();
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        fake_fields[VMCS_GUEST_RFLAGS] = cases[i].flags;
+        fake_fields[VMCS_GUEST_INTERRUPTIBILITY] = cases[i].blocked;
+        CHECK_EQ(vmx_can_take_interrupt(&vcpu), cases[i].interrupt);
+        CHECK_EQ(vmx_can_take_nmi(&vcpu), cases[i].nmi);
+    }
+}
+
 TEST(no_interrupt_comes_before_a_debug_trap)
 {
     fresh();
