@@ -10,6 +10,24 @@
 #define RESET_NOW    0x06
 #define RDMSR_LENGTH 2
 
+#define PIT_CHANNEL_0 0x40
+#define PIT_CONTROL   0x43
+#define PIT_RATE      0x34 // channel 0, both bytes, mode 2
+#define RTC_INDEX     0x70
+#define RTC_DATA      0x71
+#define RTC_A         0x0a
+#define RTC_A_8192HZ  0x23
+#define RTC_B         0x0b
+#define RTC_B_ALL     0x72 // the periodic, alarm and update interrupts, 24 hours
+#define LOCAL_APIC    0xfee00000ull
+#define APIC_SVR      0xf0
+#define APIC_SVR_ON   0x1ff
+#define APIC_TIMER    0x320
+#define APIC_PERIODIC 0x20040
+#define APIC_INITIAL  0x380
+#define APIC_DIVIDE   0x3e0
+#define APIC_DIVIDE_1 0xb
+
 static volatile bool took_gp;
 
 void guest_interrupt(u64 vector, u64 error, u64 rip, u64 *return_rip)
@@ -81,6 +99,30 @@ static void resets(void)
     spin();
 }
 
+static void local_apic_write(unsigned offset, u32 value)
+{
+    *(volatile u32 *)(LOCAL_APIC + offset) = value;
+}
+
+// Every timer as fast as it goes, for nobody.
+static void storm(void)
+{
+    static const struct {
+        u16 port;
+        u8 value;
+    } writes[] = {
+        {PIT_CONTROL, PIT_RATE},  {PIT_CHANNEL_0, 2}, {PIT_CHANNEL_0, 0},    {RTC_INDEX, RTC_A},
+        {RTC_DATA, RTC_A_8192HZ}, {RTC_INDEX, RTC_B}, {RTC_DATA, RTC_B_ALL},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(writes); i++)
+        out8(writes[i].port, writes[i].value);
+    local_apic_write(APIC_SVR, APIC_SVR_ON);
+    local_apic_write(APIC_TIMER, APIC_PERIODIC);
+    local_apic_write(APIC_DIVIDE, APIC_DIVIDE_1);
+    local_apic_write(APIC_INITIAL, 1);
+    spin();
+}
+
 void guest_main(const u8 *boot_params)
 {
     static const struct {
@@ -88,7 +130,7 @@ void guest_main(const u8 *boot_params)
         void (*body)(void);
     } modes[] = {
         {"triple", triple_fault}, {"spin", spin},         {"holes", holes},   {"ports", ports},
-        {"msrs", msrs},           {"run-hole", run_hole}, {"resets", resets},
+        {"msrs", msrs},           {"run-hole", run_hole}, {"resets", resets}, {"storm", storm},
     };
     guest_idt_load();
     for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {

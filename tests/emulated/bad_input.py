@@ -8,7 +8,7 @@ from emulator import Machine
 from scenario import ROOT, Image, scenario, vm
 
 WORDS = {"triple": "triple", "spin": "spin", "holes": "holes", "ports": "ports", "msrs": "msrs", "runhole": "run-hole",
-         "resets": "resets"}
+         "resets": "resets", "storm": "storm"}
 INI = vm("missing", kernel=r"\guests\nothere", memory="64M") + \
     vm("truncated", kernel=r"\guests\short", memory="64M") + \
     vm("notbz", kernel=r"\plinth.ini", memory="64M") + \
@@ -68,11 +68,13 @@ def check_died(run, name, words):
         run.check(f"{name}: the report has {word}", re.search(word, log), log[-1500:])
 
 
-def check_spin(run):
-    run.command("start spin")
-    run.check("spin: the console answers meanwhile", re.search(r"spin\s+running", run.command("list")))
-    run.command("stop spin")
-    run.check("spin: it can be stopped", re.search(r"spin\s+stopped", run.command("list")))
+def check_spin(run, name):
+    """A guest that keeps its CPU, and its timers the host, as busy as they can: others run, and it can be stopped."""
+    run.command("start " + name)
+    run.check(f"{name}: the console answers meanwhile", re.search(rf"{name}\s+running", run.command("list")))
+    run.test_guest("ports")
+    run.command("stop " + name)
+    run.check(f"{name}: it can be stopped", re.search(rf"{name}\s+stopped", run.command("list")))
 
 
 def check_resets(run):
@@ -93,7 +95,8 @@ def bad_input(run):
     check_finished(run)
     check_died(run, "triple", ["triple fault", "rip", "code at rip", "last exits"])
     check_died(run, "runhole", ["VM runhole died", "rip"])
-    check_spin(run)
+    check_spin(run, "spin")
+    check_spin(run, "storm")
     check_resets(run)
 
 
