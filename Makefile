@@ -57,7 +57,7 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/load/boot_files.c vmm/vm.c vmm/vm_fit
     vmm/emulate/emulate_far.c vmm/guest_cpu/guest_xstate.c vmm/guest_cpu/cpuid.c vmm/guest_cpu/cpuid_timing.c \
     vmm/guest_cpu/msr.c vmm/guest_cpu/msr_mtrr.c vmm/guest_cpu/pvclock.c vmm/config.c vmm/console/console.c \
     vmm/console/host_console.c vmm/console/line_edit.c vmm/console/shell.c vmm/console/commands.c \
-    vmm/console/commands_vm.c vmm/console/trace_view.c vmm/console/commands_trace.c vmm/console/commands_host.c \
+    vmm/console/commands_vm.c vmm/console/text_filter.c vmm/console/trace_view.c vmm/console/commands_trace.c vmm/console/commands_host.c \
     vmm/console/commands_top.c vmm/machine.c vmm/storage.c vmm/load/firmware.c vmm/load/fw_config.c \
     vmm/load/acpi_loader.c vmm/test_devices.c vmm/load/acpi_tables.c vmm/load/smbios.c
 VMX_SOURCES := $(addprefix arch/x86_64/vmx/, engine.c capabilities.c enable.c vmcs_setup.c vcpu.c apic.c run.c \

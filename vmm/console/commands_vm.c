@@ -3,6 +3,7 @@
 
 #include "vmm/console/commands.h"
 #include "vmm/console/console.h"
+#include "vmm/console/text_filter.h"
 #include "vmm/debug/gdb.h"
 #include "vmm/storage.h"
 #include "vmm/thread.h"
@@ -14,7 +15,6 @@
 
 #define LOG_LINES_DEFAULT 40
 #define LOG_LINES_MAX     100000
-#define KEY_ESCAPE        '\033'
 #define START_POLL_US     1000
 
 static bool is_running(const struct vm *vm)
@@ -235,30 +235,6 @@ void command_console(unsigned count, char **words)
         attach(vm);
 }
 
-// Takes a guest's control characters and sequences out of its text, so that an old log cannot move
-// the cursor about.
-struct text_filter {
-    bool escape, sequence;
-};
-
-static bool filter_shows(struct text_filter *f, char c)
-{
-    if (c == KEY_ESCAPE) {
-        f->escape = true;
-        return false;
-    }
-    if (f->escape) {
-        f->sequence = c == '[';
-        f->escape = false;
-        return false;
-    }
-    if (f->sequence) {
-        f->sequence = c < '@' && c >= ' ';
-        return false;
-    }
-    return c == '\n' || c == '\t' || (u8)c >= ' ';
-}
-
 static void print_log(struct console *console, unsigned lines)
 {
     char piece[256];
@@ -267,9 +243,11 @@ static void print_log(struct console *console, unsigned lines)
     size_t count;
     while (position < end && (count = console_read(console, &position, piece, sizeof(piece)))) {
         size_t kept = 0;
-        for (size_t i = 0; i < count; i++)
-            if (filter_shows(&filter, piece[i]))
-                piece[kept++] = piece[i];
+        for (size_t i = 0; i < count; i++) {
+            char shown = text_filter(&filter, (u8)piece[i]);
+            if (shown)
+                piece[kept++] = shown;
+        }
         host_console_write(piece, kept);
     }
     host_print("\n");
