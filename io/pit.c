@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Intel 8254 "Programming Interval Timer": all six modes, latches, read-back, BCD. Nothing counts:
 // a channel remembers when its count was loaded, and count and output follow from the time that has
-// passed since. Left out: a new count in modes 2 and 3 starts at once, not at the end of the
-// running period; ticks that pass while the VM does not run are not made up for.
+// passed since. Left out: ticks that pass while the VM does not run are not made up for.
 #include "io/pit.h"
 #include "io/bytes.h"
 #include "vmm/lib/bcd.h"
@@ -56,7 +55,7 @@ static const struct {
     [MODE_HARDWARE_STROBE] = {.gate_triggers = true},
 };
 
-static u64 pit_now(struct pit *pit)
+static u64 pit_now(const struct pit *pit)
 {
     return io_clock_to(pit->clock, pit->clock->now(pit->clock), PIT_HZ);
 }
@@ -75,7 +74,27 @@ static u64 channel_elapsed(const struct pit_channel *c, u64 now)
 {
     if (!c->gate && !modes[c->mode].gate_triggers)
         return c->held;
-    return now > c->start ? now - c->start : 0;
+    return (s64)(now - c->start) > 0 ? now - c->start : 0;
+}
+
+// A square wave is high for this long, and low for the rest of its period.
+static u32 square_high(u32 count)
+{
+    return (count + 1) / 2;
+}
+
+// The time now. A count that was to come into use by then is in use: at the end of a period, or of
+// a square wave's half, where its own second half may be what follows.
+static u64 channel_now(const struct pit *pit, struct pit_channel *c)
+{
+    u64 now = pit_now(pit);
+    if (!c->pending || now < c->switch_at)
+        return now;
+    bool high_over = (c->switch_at - c->start) % c->initial != 0;
+    c->start = c->switch_at - (high_over ? square_high(c->next) : 0);
+    c->initial = c->next;
+    c->pending = false;
+    return now;
 }
 
 static bool channel_output(const struct pit_channel *c, u64 now)
@@ -90,7 +109,7 @@ static bool channel_output(const struct pit_channel *c, u64 now)
     case MODE_RATE:
         return !c->gate || elapsed % c->initial != c->initial - 1;
     case MODE_SQUARE:
-        return !c->gate || elapsed % c->initial < (c->initial + 1) / 2;
+        return !c->gate || elapsed % c->initial < square_high(c->initial);
     default: // the strobes
         return elapsed != c->initial;
     }
@@ -116,8 +135,11 @@ static u64 channel_next_rise(const struct pit_channel *c, u64 elapsed)
 {
     if (!channel_running(c) || !c->gate)
         return NEVER;
+    u64 end = (elapsed / c->initial + 1) * c->initial;
+    if (modes[c->mode].periodic && c->pending && c->switch_at - c->start < end)
+        return c->switch_at - c->start + c->next - square_high(c->next);
     if (modes[c->mode].periodic)
-        return (elapsed / c->initial + 1) * c->initial;
+        return end;
     bool strobe = c->mode == MODE_STROBE || c->mode == MODE_HARDWARE_STROBE;
     u64 rise = c->initial + (strobe ? 1u : 0u);
     return elapsed < rise ? rise : NEVER;
@@ -128,8 +150,8 @@ static u64 channel_next_rise(const struct pit_channel *c, u64 elapsed)
 
 static void pit_schedule(struct pit *pit)
 {
-    const struct pit_channel *c = &pit->channels[0];
-    u64 rise = channel_next_rise(c, channel_elapsed(c, pit_now(pit)));
+    struct pit_channel *c = &pit->channels[0];
+    u64 now = channel_now(pit, c), rise = channel_next_rise(c, channel_elapsed(c, now));
     if (rise == NEVER)
         io_timer_cancel(pit->clock, &pit->timer);
     else
@@ -158,6 +180,15 @@ static void channel_changed(struct pit *pit, const struct pit_channel *c)
     pit_schedule(pit);
 }
 
+// When a new count comes into use by itself.
+static u64 channel_cycle_end(const struct pit_channel *c, u64 now)
+{
+    u64 elapsed = channel_elapsed(c, now), phase = elapsed % c->initial;
+    u32 high = square_high(c->initial);
+    bool in_high = c->mode == MODE_SQUARE && phase < high;
+    return c->start + elapsed - phase + (in_high ? high : c->initial);
+}
+
 static void channel_load(struct pit *pit, struct pit_channel *c, u16 value)
 {
     u32 count = (c->bcd ? bcd_decode(value) : value) % channel_modulus(c);
@@ -165,13 +196,20 @@ static void channel_load(struct pit *pit, struct pit_channel *c, u16 value)
         count = channel_modulus(c);
     if (modes[c->mode].periodic && count == 1) // "1 is illegal"
         count = 2;
-    bool waits = modes[c->mode].gate_triggers && c->triggered; // for the next trigger
+    u64 now = channel_now(pit, c);
+    bool triggered = modes[c->mode].gate_triggers, periodic = modes[c->mode].periodic;
+    bool waits = (triggered && c->triggered) || (periodic && c->loaded);
     c->next = count;
+    c->pending = triggered || waits;
+    c->switch_at = periodic && c->gate ? channel_cycle_end(c, now) : NEVER;
     c->loaded = true;
-    if (waits)
+    if (waits) {
+        if (c == &pit->channels[0])
+            pit_schedule(pit);
         return;
+    }
     c->initial = count;
-    c->start = pit_now(pit);
+    c->start = now;
     c->held = 0;
     channel_changed(pit, c);
 }
@@ -205,7 +243,7 @@ static u8 channel_read(struct pit *pit, struct pit_channel *c)
         c->status_latched = false;
         return c->status_latch;
     }
-    u16 count = c->count_latched ? c->count_latch : channel_count(c, pit_now(pit));
+    u16 count = c->count_latched ? c->count_latch : channel_count(c, channel_now(pit, c));
     bool high = c->access == ACCESS_HIGH || (c->access == ACCESS_LOW_HIGH && c->read_high);
     if (c->access == ACCESS_LOW_HIGH)
         c->read_high = !c->read_high;
@@ -227,17 +265,18 @@ static void channel_latch_status(struct pit_channel *c, u64 now)
     if (c->status_latched)
         return;
     c->status_latch = (u8)((channel_output(c, now) ? STATUS_OUTPUT : 0) |
-                           (c->loaded ? 0 : STATUS_NULL_COUNT) | c->access << CONTROL_ACCESS_SHIFT |
-                           c->mode << CONTROL_MODE_SHIFT | (c->bcd ? CONTROL_BCD : 0));
+                           (c->loaded && !c->pending ? 0 : STATUS_NULL_COUNT) |
+                           c->access << CONTROL_ACCESS_SHIFT | c->mode << CONTROL_MODE_SHIFT |
+                           (c->bcd ? CONTROL_BCD : 0));
     c->status_latched = true;
 }
 
 static void pit_read_back(struct pit *pit, u8 command)
 {
-    u64 now = pit_now(pit);
     for (unsigned i = 0; i < PIT_CHANNELS; i++) {
         if (!(command >> READ_BACK_CHANNEL_SHIFT & 1 << i))
             continue;
+        u64 now = channel_now(pit, &pit->channels[i]);
         if (!(command & READ_BACK_NO_COUNT))
             channel_latch_count(&pit->channels[i], now);
         if (!(command & READ_BACK_NO_STATUS))
@@ -255,7 +294,7 @@ static void pit_control_word(struct pit *pit, u8 value)
     struct pit_channel *c = &pit->channels[channel];
     u8 access = value >> CONTROL_ACCESS_SHIFT & CONTROL_ACCESS_MASK;
     if (access == ACCESS_LATCH) {
-        channel_latch_count(c, pit_now(pit));
+        channel_latch_count(c, channel_now(pit, c));
         return;
     }
     u8 mode = value >> CONTROL_MODE_SHIFT & CONTROL_MODE_MASK;
@@ -274,18 +313,21 @@ static void channel_set_gate(struct pit *pit, struct pit_channel *c, bool gate)
 {
     if (c->gate == gate)
         return;
-    u64 now = pit_now(pit);
+    u64 now = channel_now(pit, c);
     u64 elapsed = channel_elapsed(c, now);
     c->gate = gate;
     if (!gate) {
         c->held = elapsed;
-    } else if (modes[c->mode].gate_triggers) {
-        c->triggered = c->loaded;
-        c->initial = c->loaded ? c->next : c->initial;
-        c->start = now;
-    } else {
-        c->start = modes[c->mode].periodic ? now : now - MIN(c->held, now);
+        c->switch_at = NEVER;
+        return;
     }
+    bool triggers = modes[c->mode].gate_triggers || modes[c->mode].periodic;
+    c->start = triggers ? now : now - MIN(c->held, now);
+    if (!triggers || !c->loaded)
+        return;
+    c->triggered = true;
+    c->initial = c->next;
+    c->pending = false;
 }
 
 static u8 pit_read_byte(struct io_device *device, unsigned reg)
@@ -316,7 +358,7 @@ static void pit_write(struct io_device *device, u64 offset, unsigned size, u64 v
 static u64 control_read(struct io_device *device, u64 offset UNUSED, unsigned size UNUSED)
 {
     struct pit *pit = container_of(device, struct pit, control);
-    u64 now = pit_now(pit);
+    u64 now = channel_now(pit, &pit->channels[2]);
     u64 value = pit->control_bits;
     if (now / PORT_B_REFRESH_TICK & 1)
         value |= PORT_B_REFRESH;

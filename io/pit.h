@@ -11,10 +11,12 @@
 #define PIT_CHANNELS 3
 
 struct pit_channel {
-    u32 initial; // count in use; 0 written stands for the modulus
-    u32 next;    // the one that a trigger brings into use
-    u64 start;   // PIT time when it was loaded or triggered
-    u64 held;    // ticks that had gone by when the gate went down
+    u32 initial;   // count in use; 0 written stands for the modulus
+    u32 next;      // the last one written
+    bool pending;  // that one is not in use yet, but
+    u64 switch_at; // will be at this PIT time
+    u64 start;     // PIT time when it was loaded or triggered; wraps below 0
+    u64 held;      // ticks that had gone by when the gate went down
     u8 mode, access;
     bool bcd, gate;
     bool loaded;                // a whole count was written since the control word

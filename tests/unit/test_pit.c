@@ -273,6 +273,112 @@ TEST(a_new_count_of_a_one_shot_waits_for_the_next_trigger)
     CHECK(out2());
 }
 
+static void write_count(unsigned channel, u16 count)
+{
+    chip_out(&pit.ports, channel, (u8)count);
+    chip_out(&pit.ports, channel, (u8)(count >> 8));
+}
+
+TEST(a_new_count_of_a_rate_generator_waits_for_the_end_of_the_period)
+{
+    start();
+    program(0, 2, 1000);
+    chip_pass(ticks(300));
+    write_count(0, 400);
+    CHECK_EQ(count_of(0), 700);
+    CHECK_EQ(status_of(0), 0xf4); // null count
+    write_count(0, 500);          // the last one counts
+    chip_pass(ticks(699));
+    CHECK_EQ(chip_rises[0], 0);
+    chip_pass(ticks(2));
+    CHECK_EQ(chip_rises[0], 1);
+    CHECK_EQ(status_of(0), 0xb4);
+    CHECK_EQ(count_of(0), 499);
+    chip_pass(ticks(499));
+    CHECK_EQ(chip_rises[0], 2);
+    chip_pass(ticks(5000));
+    CHECK_EQ(chip_rises[0], 12);
+}
+
+TEST(a_new_count_of_a_square_wave_waits_for_the_end_of_the_half)
+{
+    start();
+    program(0, 3, 1000);
+    chip_pass(ticks(300)); // in the high half: 500 of it, then 100 low
+    write_count(0, 200);
+    CHECK_EQ(status_of(0), 0xf6);
+    chip_pass(ticks(199));
+    CHECK_EQ(status_of(0), 0xf6);
+    chip_pass(ticks(2));
+    CHECK_EQ(status_of(0), 0x36);
+    CHECK_EQ(count_of(0), 198);
+    chip_pass(ticks(98));
+    CHECK_EQ(chip_rises[0], 0);
+    chip_pass(ticks(2));
+    CHECK_EQ(chip_rises[0], 1);
+    chip_pass(ticks(149)); // in the low half
+    write_count(0, 1000);
+    chip_pass(ticks(48));
+    CHECK_EQ(chip_rises[0], 1);
+    chip_pass(ticks(4));
+    CHECK_EQ(chip_rises[0], 2);
+    CHECK_EQ(status_of(0), 0xb6);
+    chip_pass(ticks(990));
+    CHECK_EQ(chip_rises[0], 2);
+    chip_pass(ticks(10));
+    CHECK_EQ(chip_rises[0], 3);
+}
+
+TEST(a_long_square_wave_may_follow_a_short_one_at_power_on)
+{
+    start();
+    program(0, 3, 4);
+    write_count(0, 0); // its high half would have begun before time did
+    chip_pass(ticks(5));
+    CHECK_EQ(status_of(0), 0x36);
+    chip_pass(ticks(32768));
+    CHECK_EQ(status_of(0), 0xb6);
+    CHECK_EQ(chip_rises[0], 1);
+}
+
+TEST(a_gate_brings_a_new_count_into_use_at_once)
+{
+    start();
+    chip_out(&pit.control, 0, 1);
+    program(2, 2, 1000);
+    chip_pass(ticks(100));
+    write_count(2, 500);
+    chip_out(&pit.control, 0, 0);
+    chip_pass(ticks(5000));
+    CHECK_EQ(status_of(2), 0xf4);
+    chip_out(&pit.control, 0, 1);
+    CHECK_EQ(status_of(2), 0xb4);
+    CHECK_EQ(count_of(2), 500);
+    chip_pass(ticks(100));
+    chip_out(&pit.control, 0, 0);
+    write_count(2, 300); // while nothing counts
+    chip_pass(ticks(5000));
+    CHECK_EQ(status_of(2), 0xf4);
+    chip_out(&pit.control, 0, 1);
+    CHECK_EQ(count_of(2), 300);
+}
+
+TEST(the_null_count_of_a_one_shot_ends_with_its_trigger)
+{
+    start();
+    program(2, 1, 100);
+    CHECK_EQ(status_of(2), 0xf2);
+    chip_out(&pit.control, 0, 1);
+    CHECK_EQ(status_of(2), 0x32);
+    write_count(2, 200);
+    CHECK_EQ(status_of(2), 0x72);
+    chip_pass(SECOND);
+    CHECK_EQ(status_of(2), 0xf2);
+    chip_out(&pit.control, 0, 0);
+    chip_out(&pit.control, 0, 1);
+    CHECK_EQ(status_of(2), 0x32);
+}
+
 TEST(a_trigger_before_the_count_is_none)
 {
     start();
