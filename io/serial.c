@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // PC16550D "Universal Asynchronous Receiver/Transmitter with FIFOs". Line speed and format are
 // remembered and mean nothing: a character takes no time, so the transmitter is always empty, and
-// fewer characters than the trigger level are "timed out" at once. Left out: parity, framing and
-// break, which need a wire.
+// fewer characters than the trigger level are "timed out" at once. A break is received in loopback,
+// and shows at once, before its null character's turn. Left out: errors of parity and framing by
+// themselves, which need a wire.
 #include "io/serial.h"
 #include "io/bytes.h"
 
@@ -36,7 +37,8 @@ enum serial_register {
 #define FCR_TRIGGER_SHIFT 6
 #define FCR_KEPT          0xc9
 
-#define LCR_DLAB 0x80
+#define LCR_BREAK 0x40
+#define LCR_DLAB  0x80
 
 #define MCR_DTR      0x01
 #define MCR_RTS      0x02
@@ -47,8 +49,11 @@ enum serial_register {
 
 #define LSR_DATA    0x01
 #define LSR_OVERRUN 0x02
+#define LSR_FRAMING 0x08
+#define LSR_BREAK   0x10
 #define LSR_THRE    0x20
 #define LSR_TEMT    0x40
+#define LSR_FIFO    0x80 // with a FIFO: an error in it
 
 #define MSR_DELTA_CTS 0x01
 #define MSR_DELTA_DSR 0x02
@@ -130,12 +135,24 @@ static u8 serial_read_data(struct serial *s)
     return byte;
 }
 
+// The looped line is held at 0 from now on, or no longer: the receiver takes that for one null
+// character without its stop bit, however long it lasts.
+static void serial_break(struct serial *s)
+{
+    bool breaking = serial_looped(s) && s->lcr & LCR_BREAK;
+    if (breaking && !s->breaking) {
+        serial_receive(s, 0);
+        s->lsr |= LSR_BREAK | LSR_FRAMING;
+    }
+    s->breaking = breaking;
+}
+
 static void serial_write_data(struct serial *s, u8 byte)
 {
-    if (serial_looped(s))
-        serial_receive(s, byte);
-    else if (s->output)
+    if (!serial_looped(s) && s->output)
         s->output(s->context, &byte, 1);
+    else if (serial_looped(s) && !s->breaking)
+        serial_receive(s, byte);
     if (s->irq_level && s->lsr_seen) { // who looks at LSR and not at IIR gets an edge all the same
         s->thre_pending = false;
         serial_update(s);
@@ -179,6 +196,8 @@ static u8 serial_read_iir(struct serial *s)
 static u8 serial_read_lsr(struct serial *s)
 {
     u8 value = s->lsr | LSR_THRE | LSR_TEMT | (s->fifo_count ? LSR_DATA : 0);
+    if (s->lsr & LSR_BREAK && s->fcr & FCR_ENABLE)
+        value |= LSR_FIFO;
     s->lsr = 0;
     s->lsr_seen = true;
     return value;
@@ -243,9 +262,11 @@ static void serial_write_register(struct serial *s, unsigned reg, u8 value)
         break;
     case SERIAL_LCR:
         s->lcr = value;
+        serial_break(s);
         break;
     case SERIAL_MCR:
         s->mcr = value & MCR_MASK;
+        serial_break(s);
         serial_modem(s);
         serial_refill(s);
         break;
@@ -307,7 +328,7 @@ void serial_reset(struct serial *s)
     s->ier = s->fcr = s->lcr = s->mcr = s->lsr = s->scr = 0;
     s->msr = MSR_CONNECTED;
     s->divisor = DIVISOR_DEFAULT;
-    s->thre_pending = s->lsr_seen = false;
+    s->thre_pending = s->lsr_seen = s->breaking = false;
     s->fifo_first = s->fifo_count = 0;
     s->backlog_read = s->backlog_written = 0;
     serial_update(s);

@@ -16,7 +16,8 @@ struct serial {
     void (*output)(void *context, const u8 *bytes, unsigned n); // may be null
     void *context;
     u8 ier, fcr, lcr, mcr, msr, scr;
-    u8 lsr; // error bits only
+    u8 lsr;        // error bits only
+    bool breaking; // a break has been received, and lasts
     u16 divisor;
     bool thre_pending; // the transmitter-empty interrupt has not been seen yet
     bool lsr_seen;     // since the last byte that was sent

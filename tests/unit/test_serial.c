@@ -130,6 +130,45 @@ TEST(pasted_text_is_not_lost)
     CHECK_EQ(get(5), 0x60);
 }
 
+TEST(a_break_in_loopback_is_received_once)
+{
+    start();
+    set(4, 0x1b);
+    set(1, 0x04);
+    set(3, 0x43);
+    CHECK(chip_level[4]);
+    CHECK_EQ(get(2), 0x06);
+    CHECK_EQ(get(5), 0x79);
+    CHECK(!chip_level[4]);
+    CHECK_EQ(get(5), 0x61);
+    CHECK_EQ(get(0), 0);
+    set(0, 'x'); // lost
+    set(3, 0x43);
+    CHECK_EQ(get(5), 0x60);
+    set(3, 0x03);
+    set(0, 'y');
+    CHECK_EQ(get(0), 'y');
+    set(3, 0x43); // another
+    CHECK_EQ(get(5), 0x79);
+    CHECK_EQ(sent_count, 0);
+}
+
+TEST(a_break_begins_with_the_loop_and_marks_a_fifo)
+{
+    start();
+    set(2, 0x01);
+    set(3, 0x43);
+    CHECK_EQ(get(5), 0x60); // nobody at the other end of the wire
+    set(4, 0x1b);
+    CHECK_EQ(get(5), 0xf9);
+    CHECK_EQ(get(5), 0x61);
+    set(4, 0x0b);
+    set(4, 0x1b);
+    CHECK_EQ(get(5), 0xf9);
+    serial_reset(&serial);
+    CHECK_EQ(get(5), 0x60);
+}
+
 TEST(loopback)
 {
     start();
