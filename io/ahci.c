@@ -140,6 +140,7 @@ static void port_connect(struct ahci *ahci, struct ahci_port *port)
 static void port_disconnect(struct ahci_port *port)
 {
     ahci_port_abandon(port);
+    port->halted = port->command & PORT_CMD_START; // only its next edge starts the list again
     port->linked = port->greeting = false;
     port->task_file = TASK_FILE_RESET;
     port->signature = SIGNATURE_RESET;

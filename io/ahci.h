@@ -26,7 +26,7 @@ struct ahci_port {
     bool linked;        // the drive answers
     bool greeting;      // its signature FIS waits for FIS receive to be enabled
     bool resetting;     // SRST is set
-    bool halted;        // after a fatal error, until ST is cleared
+    bool halted;        // after a fatal error or a link reset, until ST is cleared
     bool busy;          // with the command in `slot`:
     unsigned slot;
     unsigned next; // the slot that comes first when several are issued

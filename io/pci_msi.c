@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The capability is plain configuration space; it is looked at when an interrupt is due.
+// The capability is plain configuration space; it is looked at when an interrupt is due. A message
+// is a write to memory: without bus mastering it waits, as long as there is a reason for it.
 #include "io/pci_msi.h"
 #include "io/lapic.h"
 #include "vmm/lib/assert.h"
@@ -17,7 +18,7 @@ void pci_msi_init(struct pci_msi *msi, struct pci_function *function, struct api
 {
     unsigned offset = pci_capability_add(function, CAPABILITY_MSI, MSI_SIZE);
     assert(offset);
-    *msi = (struct pci_msi){function, apics, offset};
+    *msi = (struct pci_msi){.function = function, .apics = apics, .offset = offset};
     pci_config_allow(function, offset + MSI_CONTROL, 2, MSI_ENABLE);
     pci_config_allow(function, offset + MSI_ADDRESS, 4, MSI_ADDRESS_RW);
     pci_config_allow(function, offset + MSI_DATA, 2, MSI_DATA_RW);
@@ -28,8 +29,10 @@ void pci_msi_set(struct pci_msi *msi, bool level, bool event)
     struct pci_function *f = msi->function;
     bool enabled = pci_config_get(f, msi->offset + MSI_CONTROL, 2) & MSI_ENABLE;
     pci_intx_set(f, level && !enabled);
-    bool master = pci_config_get(f, PCI_COMMAND, 2) & PCI_COMMAND_MASTER;
-    if (enabled && level && event && master)
-        apic_bus_msi(msi->apics, pci_config_get(f, msi->offset + MSI_ADDRESS, 4),
-                     pci_config_get(f, msi->offset + MSI_DATA, 2));
+    msi->pending = enabled && level && (event || msi->pending);
+    if (!msi->pending || !(pci_config_get(f, PCI_COMMAND, 2) & PCI_COMMAND_MASTER))
+        return;
+    msi->pending = false;
+    apic_bus_msi(msi->apics, pci_config_get(f, msi->offset + MSI_ADDRESS, 4),
+                 pci_config_get(f, msi->offset + MSI_DATA, 2));
 }

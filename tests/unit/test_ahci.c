@@ -341,6 +341,58 @@ TEST(each_event_is_a_message)
     CHECK_EQ(messages, 3); // a message is a write to memory
 }
 
+static void set_command(u16 value)
+{
+    host.ecam.ops->write(&host.ecam, 0xfa000 + PCI_COMMAND, 2, value);
+}
+
+TEST(a_message_waits_for_bus_mastering)
+{
+    start();
+    u64 msi = 0xfa000 + ahci.msi.offset;
+    host.ecam.ops->write(&host.ecam, msi + MSI_ADDRESS, 4, 0xfee00000);
+    host.ecam.ops->write(&host.ecam, msi + MSI_DATA, 2, 0x55);
+    host.ecam.ops->write(&host.ecam, msi + MSI_CONTROL, 2, MSI_ENABLE);
+    wr(PORT(0) + PORT_IE, 0);
+    command(0x25, 0, 1, 512);
+    set_command(PCI_COMMAND_MEMORY);
+    wr(PORT(0) + PORT_IE, ~0u); // now there is something to say
+    CHECK_EQ(rd(HBA_IS), 1);
+    CHECK_EQ(messages, 0);
+    set_command(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    CHECK_EQ(messages, 1);
+    set_command(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    CHECK_EQ(messages, 1);
+    set_command(PCI_COMMAND_MEMORY);
+    wr(HBA_IS, 1); // once more,
+    wr(PORT(0) + PORT_IS, ~0u);
+    wr(HBA_IS, 1); // and it is all over
+    set_command(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    CHECK_EQ(messages, 1);
+}
+
+TEST(a_link_reset_stops_a_port_that_runs)
+{
+    u8 fis[20];
+    const struct piece piece = {DATA, 400 * 512};
+    start();
+    ata_fis(fis, 0x25, 0, 400);
+    prepare(0, 0, fis, NULL, &piece, 1);
+    wr(PORT(0) + PORT_CI, 1);
+    wr(PORT(0) + PORT_SCTL, 1);
+    wr(PORT(0) + PORT_SCTL, 0);
+    CHECK_EQ(rd(PORT(0) + PORT_SSTS), 0x123);
+    memset(memory + DATA, 0xee, 512);
+    chip_pass(SECOND);
+    CHECK_EQ(rd(PORT(0) + PORT_CI), 1);
+    CHECK_EQ(memory[DATA], 0xee);
+    recover(0);
+    CHECK_EQ(rd(PORT(0) + PORT_CI), 0);
+    command(0x25, 0, 400, 400 * 512);
+    CHECK_EQ(rd(PORT(0) + PORT_CI), 0);
+    CHECK_EQ(memcmp(memory + DATA, disk_file, 400 * 512), 0);
+}
+
 // Mostly commands that there are, mostly with addresses that are memory.
 static void random_command(unsigned port, unsigned slot)
 {
