@@ -30,12 +30,21 @@ static void chunk_destroy(u8 **chunk)
     heap_free(chunk);
 }
 
-void disk_image_destroy(struct disk_image *image)
+// From its end on: what is left is an image of the chunks before.
+bool disk_image_destroy(struct disk_image *image)
 {
-    for (u64 i = 0; image->chunks && i < chunk_count(image); i++)
-        chunk_destroy(image->chunks[i]);
+    while (image->chunks && image->size) {
+        u64 last = chunk_count(image) - 1;
+        u8 **chunk = image->chunks[last];
+        image->size = last * CHUNK_SIZE;
+        if (!chunk)
+            continue;
+        chunk_destroy(chunk);
+        return false;
+    }
     heap_free(image->chunks);
     *image = (struct disk_image){0};
+    return true;
 }
 
 const void *disk_image_read(const struct disk_image *image, u64 offset, u64 *length)

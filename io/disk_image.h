@@ -15,7 +15,8 @@ struct disk_image {
 
 // The file must stay. ERR_NO_MEMORY.
 MUST_CHECK int disk_image_init(struct disk_image *image, const void *file, u64 size, bool writable);
-void disk_image_destroy(struct disk_image *image);
+// Give back 2 MiB of what was written, or what is left. False: there is more.
+MUST_CHECK bool disk_image_destroy(struct disk_image *image);
 // The bytes at an offset below the size; *length: in, bytes wanted; out, how many are contiguous.
 const void *disk_image_read(const struct disk_image *image, u64 offset, u64 *length);
 // The same, in a page of the disk's own. Null: no memory, or not writable.

@@ -7,6 +7,7 @@
 #include "mm/heap.h"
 #include "vmm/load/boot_files.h"
 #include "vmm/machine.h"
+#include "vmm/thread.h"
 #include "vmm/vm.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
@@ -76,12 +77,15 @@ int storage_open(struct vm *vm, char *why)
     return error;
 }
 
+// A disk may have millions of pages: others run in between, and find the VM without disks.
 void storage_close(struct vm *vm)
 {
-    for (unsigned i = 0; vm->disks && i < DRIVES; i++)
-        disk_image_destroy(&vm->disks->images[i]);
-    heap_free(vm->disks);
+    struct disks *disks = vm->disks;
     vm->disks = NULL;
+    for (unsigned i = 0; disks && i < DRIVES; i++)
+        while (!disk_image_destroy(&disks->images[i]))
+            thread_yield();
+    heap_free(disks);
 }
 
 bool storage_describe(const struct vm *vm, unsigned index, const struct config_file **file,

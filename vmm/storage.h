@@ -11,7 +11,7 @@ struct storage;
 // Find the files that the configuration names, once; what the VM writes to them is kept until it is
 // destroyed. One line in `why` (CONFIG_ERROR_MAX) if a file cannot be a disk.
 MUST_CHECK int storage_open(struct vm *vm, char *why);
-void storage_close(struct vm *vm);
+void storage_close(struct vm *vm); // lets other threads run
 // The adapter with its drives, for one run of the VM; null in *out if it has no disk.
 MUST_CHECK int storage_create(struct vm *vm, struct pci_host *host, u8 devfn, struct storage **out);
 void storage_destroy(struct storage *storage); // null is fine

@@ -61,6 +61,10 @@ int format_text(char *buffer, size_t size, const char *format UNUSED, ...)
     return 0;
 }
 
+void thread_yield(void)
+{
+}
+
 u64 rtc_wall_clock_ns(void)
 {
     return 1709208000ull * CLOCK_HZ;

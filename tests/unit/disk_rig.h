@@ -106,7 +106,8 @@ static void start(void)
     for (unsigned i = 0; i < PCI_INTX_LINES; i++)
         chip_line(16 + i);
     pci_host_init(&host, &ports, &mmio, chip_line(16));
-    disk_image_destroy(&disk_content);
+    while (!disk_image_destroy(&disk_content))
+        ;
     CHECK_EQ(disk_image_init(&disk_content, disk_file, sizeof(disk_file), true), OK);
     CHECK_EQ(disk_image_init(&disc_content, disc_file, sizeof(disc_file), false), OK);
     ahci_init(&ahci, &chip_clock, (struct io_dma){map, NULL}, NULL);

@@ -32,6 +32,10 @@ void heap_free(void *object)
     free(object);
 }
 
+void thread_yield(void)
+{
+}
+
 u64 rtc_wall_clock_ns(void)
 {
     return 1709208000ull * 1000000000;

@@ -33,7 +33,8 @@ static void start(struct disk_image *image, bool writable)
 
 static void finish(struct disk_image *image)
 {
-    disk_image_destroy(image);
+    while (!disk_image_destroy(image))
+        ;
     CHECK_EQ(allocated, 0);
     free(file);
 }
@@ -112,5 +113,23 @@ TEST(a_disc_takes_no_writes)
     start(&image, false);
     CHECK(disk_image_write(&image, 0, &length) == NULL);
     CHECK_EQ(allocated, 0);
+    finish(&image);
+}
+
+TEST(an_image_is_given_back_in_parts)
+{
+    struct disk_image image;
+    start(&image, true);
+    for (u64 at = 0; at < SIZE; at += PAGE_SIZE)
+        write_at(&image, at, 1);
+    unsigned before = allocated;
+    CHECK(!disk_image_destroy(&image));
+    CHECK_EQ(before - allocated, 1 + 6); // of the last chunk
+    before = allocated;
+    CHECK(!disk_image_destroy(&image));
+    CHECK_EQ(before - allocated, 1 + CHUNK_PAGES);
+    CHECK(disk_image_destroy(&image));
+    CHECK_EQ(image.size, 0);
+    CHECK(disk_image_destroy(&image)); // harmless
     finish(&image);
 }
