@@ -368,10 +368,15 @@ $(B)/guests/hello.efi: $(B)/guests/hello.so
 
 # Under UEFI, GRUB uses the firmware's console: the firmware reads the serial line itself, beside whoever else does.
 GRUB_MODULES := echo lsmmap halt reboot normal smbios
+GRUB_CD_MODULES := $(GRUB_MODULES) serial terminal iso9660 biosdisk
 GRUB_EFI := $(B)/packages/grub-efi/usr/lib/grub/x86_64-efi
-$(B)/guests/grubx64.efi:
-	@mkdir -p $(@D)
+GRUB_EFI_MODULES := $(GRUB_EFI)/moddep.lst
+$(GRUB_EFI_MODULES):
 	$(FETCH_BINARY) grub-efi-amd64-bin $(B)/packages/grub-efi
+	touch $@
+
+$(B)/guests/grubx64.efi: $(GRUB_EFI_MODULES)
+	@mkdir -p $(@D)
 	grub-mkimage -O x86_64-efi -d $(GRUB_EFI) -p / -o $@ $(GRUB_MODULES)
 
 $(B)/guests/efi.img: $(B)/guests/hello.efi $(B)/guests/grubx64.efi
@@ -386,7 +391,7 @@ $(B)/guests/efi-bench.img: $(B)/guests/hello.efi guests/hello/startup.nsh
 $(B)/guests/grub.iso: guests/grub/grub.cfg
 	@echo '  ISO     $@'
 	@mkdir -p $(@D)/grub-cd/boot/grub && cp $< $(@D)/grub-cd/boot/grub/
-	@grub-mkrescue --install-modules="$(GRUB_MODULES) serial terminal iso9660 biosdisk" --locales= \
+	@grub-mkrescue --install-modules="$(GRUB_CD_MODULES)" --locales= \
 	    --themes= --fonts= -o $@ $(@D)/grub-cd > $@.log 2>&1 || (cat $@.log; false)
 
 # The disk image: what goes onto a stick.
@@ -420,7 +425,7 @@ help:
 	@echo 'make test     run every test;  make check: lint, unit tests and one boot, in under three minutes'
 	@echo 'make bench    what exits and a Linux boot cost, in instructions, beside KVM and Xen'
 	@echo 'make unit     only the unit tests;  make lint: only lint;  make format: apply .clang-format'
-	@echo 'make fuzz     fuzz each parser and device model for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make fuzz     fuzz each parser and device model for FUZZ_SECONDS=$(FUZZ_SECONDS); FUZZER=NAME: that one'
 	@echo 'make guests   fetch and build the guests alone'
 	@echo 'make clean    remove $(B)/'
 	@echo
@@ -456,7 +461,7 @@ unit: $(UNIT_TESTS)
 	@for t in $^; do ./$$t || exit 1; done
 
 # What is found stays in $(B)/fuzz/corpus for the next time; an input that fails, in $(B)/fuzz.
-fuzz: $(FUZZERS)
+fuzz: $(if $(FUZZER),$(FUZZER:%=$(B)/fuzz/%),$(FUZZERS))
 	@for f in $(notdir $^); do echo "fuzz $$f"; mkdir -p $(B)/fuzz/corpus/$$f; \
 	    $(B)/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=1 \
 	    -artifact_prefix=$(B)/fuzz/$$f- $(B)/fuzz/corpus/$$f tests/fuzz/corpus/$$f || exit 1; done
@@ -466,6 +471,34 @@ lint:
 
 format:
 	find . -path ./$(B) -prune -o -name '*.[ch]' -exec clang-format -i {} +
+
+# What is made by a variable's value is made again when that changes: the value is kept in a file of the variable's name.
+# Where the tree lies is no difference.
+REMEMBERED := CORE_CFLAGS HOT_SOURCES ZYDIS_FLAGS CORE_OBJECTS UNIT_CFLAGS FUZZ_CFLAGS GUEST_CFLAGS LOADER_CFLAGS \
+    LOADER_OBJECTS LOADER_SECTIONS GRUB_MODULES GRUB_CD_MODULES INITRD_COMMON INITRD_FILES DISKS_MODULES IMAGE_FILES
+VALUES := $(B)/values
+remembered = $(filter-out -ffile-prefix-map=%,$($(1)))
+define remember
+ifneq ($$(file <$(VALUES)/$(1)),$$(call remembered,$(1)))
+$$(shell mkdir -p $(VALUES))$$(file >$(VALUES)/$(1),$$(call remembered,$(1)))
+endif
+endef
+ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),image)),)
+$(foreach variable,$(REMEMBERED),$(eval $(call remember,$(variable))))
+$(CORE_OBJECTS): $(addprefix $(VALUES)/,CORE_CFLAGS HOT_SOURCES ZYDIS_FLAGS)
+$(B)/core.elf.debug: $(VALUES)/CORE_OBJECTS
+$(UNIT_TESTS): $(VALUES)/UNIT_CFLAGS
+$(ZYDIS_HOST_OBJECTS): $(VALUES)/ZYDIS_FLAGS
+$(FUZZERS) $(FUZZ_CHIPS) $(FUZZ_BOOT) $(FUZZ_LOADERS): $(VALUES)/FUZZ_CFLAGS
+$(GUEST_LIB) $(CHECK_LIB) $(FUZZ_GUEST) $(TEST_GUEST_IMAGES:.bin=.o): $(VALUES)/GUEST_CFLAGS
+$(LOADER_OBJECTS) $(B)/guests/hello.o: $(VALUES)/LOADER_CFLAGS
+$(B)/boot/loader.so: $(VALUES)/LOADER_OBJECTS
+$(B)/BOOTX64.EFI $(B)/guests/hello.efi: $(VALUES)/LOADER_SECTIONS
+$(B)/guests/grubx64.efi: $(VALUES)/GRUB_MODULES
+$(B)/guests/grub.iso: $(VALUES)/GRUB_CD_MODULES
+$(B)/guests/initrd.gz $(B)/guests/initrd-disks.gz: $(addprefix $(VALUES)/,INITRD_COMMON INITRD_FILES DISKS_MODULES)
+$(B)/plinth.img: $(VALUES)/IMAGE_FILES
+endif
 
 # Only what is there: a rule must not try to make these.
 -include $(wildcard $(patsubst %.o,%.d,$(CORE_OBJECTS) $(LOADER_OBJECTS) $(FUZZ_CHIPS) $(FUZZ_BOOT) $(FUZZ_LOADERS)) $(UNIT_TESTS:=.d) $(FUZZERS:=.d) \
