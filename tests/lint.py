@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Lint: SPDX heads, the layer rule, each header compiles alone, formatting, words that must not be left behind, and
-whether the documentation lists what the code has.
+whether the documentation lists what the code has, the size of what fuzzers start from.
 
 Prints one line a finding ("file:line: what") and, last, "lint: N checks, N findings". Exit status 1 if there are any.
 The size guide (file and function length) only warns.
@@ -18,6 +18,9 @@ SOURCE_ENDINGS = ('.c', '.h', '.asm', '.py', '.ld', '.asl', '.sh')
 ENGINES = ('arch/x86_64/vmx/',)
 NOT_OURS = ('.git', 'build', '__pycache__')
 FILE_LINES_MAX = 600
+FUZZ_CORPUS = 'tests/fuzz/corpus/'
+FUZZ_INPUTS_MAX = 24
+FUZZ_BYTES_MAX = 32 * 1024
 HEADER_FLAGS = ['-std=gnu17', '-ffreestanding', '-mgeneral-regs-only', '-fsyntax-only', '-I.', '-Wall',
                 '-Wextra', '-Werror', '-x', 'c']
 # The loader is compiled against GNU-EFI and the decoder against Zydis; both are compiled by the build itself.
@@ -118,6 +121,18 @@ def check_format(files):
             yield f'{m.group(1)}:{m.group(2)}: not formatted as .clang-format says: run make format'
 
 
+def check_corpus(files):
+    """A fuzzer that is run by hand with its corpus as the first folder writes all that it learns there."""
+    folders = {}
+    for path in files:
+        if path.startswith(FUZZ_CORPUS):
+            folders.setdefault(os.path.dirname(path), []).append(os.path.getsize(os.path.join(ROOT, path)))
+    for folder, sizes in folders.items():
+        if len(sizes) > FUZZ_INPUTS_MAX or sum(sizes) > FUZZ_BYTES_MAX:
+            yield f'{folder}:1: {len(sizes)} inputs of {sum(sizes)} bytes: at most {FUZZ_INPUTS_MAX} of ' \
+                  f'{FUZZ_BYTES_MAX}; make fuzz FUZZER={os.path.basename(folder)} keeps what it learns in build/'
+
+
 def warn_sizes(files):
     for path in files:
         if path.endswith(('.c', '.h', '.asm', '.py')):
@@ -126,7 +141,7 @@ def warn_sizes(files):
                 print(f'{path}:1: warning: {lines} lines: is it still one thing?')
 
 
-CHECKS = (check_layers, check_heads, check_words, check_headers, check_format, check_docs)
+CHECKS = (check_layers, check_heads, check_words, check_headers, check_format, check_docs, check_corpus)
 
 
 def main():
