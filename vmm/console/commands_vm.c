@@ -15,7 +15,7 @@
 
 #define LOG_LINES_DEFAULT 40
 #define LOG_LINES_MAX     100000
-#define START_POLL_US     1000
+#define STATE_POLL_US     1000
 
 static bool is_running(const struct vm *vm)
 {
@@ -153,8 +153,11 @@ static void attach(struct vm *vm)
 {
     host_print("[console of %s; Ctrl-] detaches]\n", vm->config.name);
     while (vm->state == VM_STARTING) // by another thread
-        thread_sleep_us(START_POLL_US);
+        thread_sleep_us(STATE_POLL_US);
     bool detached = console_attach(vm->console);
+    // What it held is being given back; once this returns, it can be started again.
+    while (!detached && is_running(vm) && !__atomic_load_n(&vm->console->open, __ATOMIC_ACQUIRE))
+        thread_sleep_us(STATE_POLL_US);
     // The guest may have left colours or half a line.
     host_print("\033[0m\n[%s%s]\n", vm->config.name, detached ? ": detached" : " does not run");
 }
