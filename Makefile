@@ -37,7 +37,8 @@ LIB_SOURCES := vmm/lib/memory.c vmm/lib/string.c vmm/lib/format.c vmm/lib/parse.
 ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.asm arch/x86_64/traps.c \
     arch/x86_64/trap_report.c arch/x86_64/panic.c arch/x86_64/apic.c arch/x86_64/ioapic.c arch/x86_64/tsc.c \
     arch/x86_64/context.asm arch/x86_64/trampoline.asm arch/x86_64/smp.c arch/x86_64/firmware.c arch/x86_64/page_table.c \
-    arch/x86_64/insn.c arch/x86_64/insn_table.c arch/x86_64/vector.asm arch/x86_64/x87.asm arch/x86_64/xstate.c
+    arch/x86_64/insn.c arch/x86_64/insn_table.c arch/x86_64/insn_native.c arch/x86_64/vector.asm arch/x86_64/x87.asm \
+    arch/x86_64/native_call.asm arch/x86_64/native.c arch/x86_64/xstate.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
 IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c \
@@ -54,7 +55,7 @@ VMM_SOURCES := vmm/main.c vmm/engine.c vmm/load/boot_files.c vmm/vm.c vmm/vm_fit
     vmm/emulate/emulate_memory.c vmm/emulate/emulate_string.c vmm/emulate/emulate_stack.c vmm/emulate/emulate_wide.c \
     vmm/emulate/emulate_vector.c vmm/emulate/emulate_x87.c vmm/emulate/task_switch.c vmm/emulate/task_segments.c \
     vmm/emulate/alu_multiply.c vmm/emulate/emulate_arithmetic.c vmm/emulate/emulate_system.c \
-    vmm/emulate/emulate_far.c vmm/guest_cpu/guest_xstate.c vmm/guest_cpu/cpuid.c vmm/guest_cpu/cpuid_timing.c \
+    vmm/emulate/emulate_far.c vmm/emulate/emulate_native.c vmm/guest_cpu/guest_xstate.c vmm/guest_cpu/cpuid.c vmm/guest_cpu/cpuid_timing.c \
     vmm/guest_cpu/msr.c vmm/guest_cpu/msr_mtrr.c vmm/guest_cpu/pvclock.c vmm/config.c vmm/console/console.c \
     vmm/console/host_console.c vmm/console/line_edit.c vmm/console/shell.c vmm/console/commands.c \
     vmm/console/commands_vm.c vmm/console/text_filter.c vmm/console/trace_view.c vmm/console/commands_trace.c vmm/console/commands_host.c \
@@ -111,7 +112,7 @@ $(ZYDIS_HOST_OBJECTS): $(B)/zydis-host/%.o: $(ZYDIS_PRUNED)
 	@$(CC) -std=gnu17 -O1 -g $(ZYDIS_FLAGS) $(ZYDIS_INCLUDES) -c $(ZYDIS_DIR)/src/$*.c -o $@
 
 CORE_OBJECTS += $(ZYDIS_OBJECTS)
-INSN_OBJECTS := $(B)/core/arch/x86_64/insn.o $(B)/core/arch/x86_64/insn_table.o
+INSN_OBJECTS := $(patsubst %,$(B)/core/arch/x86_64/%.o,insn insn_table insn_native)
 $(INSN_OBJECTS): CORE_CFLAGS += $(ZYDIS_FLAGS)
 $(INSN_OBJECTS): $(ZYDIS_HEADER)
 
@@ -119,6 +120,8 @@ ZYDIS_TESTS := $(B)/unit/test_insn $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildc
 $(ZYDIS_TESTS): UNIT_CFLAGS += $(ZYDIS_FLAGS)
 $(ZYDIS_TESTS): UNIT_OBJECTS := $(ZYDIS_HOST_OBJECTS)
 $(ZYDIS_TESTS): $(ZYDIS_HOST_OBJECTS)
+$(B)/unit/test_emulate_compute: UNIT_OBJECTS += $(B)/core/arch/x86_64/native_call.o
+$(B)/unit/test_emulate_compute: $(B)/core/arch/x86_64/native_call.o
 
 $(B)/core/%.o: %.c
 	@mkdir -p $(@D)

@@ -298,16 +298,60 @@ static void x87_operand(struct insn *insn, const ZydisDecodedInstruction *z,
     }
 }
 
-bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct insn *insn)
+static void native_operand(struct insn *insn, const ZydisDecodedInstruction *z,
+                           const ZydisDecodedOperand *operands)
+{
+    const ZydisDecodedOperand *memory = insn_native_memory(z, operands);
+    if (!memory)
+        return;
+    struct insn_operand o = operand(insn, memory);
+    insn->op = INSN_NATIVE;
+    insn->to = memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? o : (struct insn_operand){0};
+    insn->from = memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? o : (struct insn_operand){0};
+}
+
+static bool decode_full(const u8 *bytes, unsigned length, unsigned mode_bits,
+                        ZydisDecodedInstruction *z, ZydisDecodedOperand *operands)
 {
     ZydisDecoder decoder;
     ZydisDecoderContext context;
+    return decoder_init(&decoder, mode_bits) &&
+           ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, &context, bytes, length, z)) &&
+           ZYAN_SUCCESS(
+               ZydisDecoderDecodeOperands(&decoder, &context, z, operands, z->operand_count));
+}
+
+// All but the operand in memory is what it was.
+static bool same_operands(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *a,
+                          const ZydisDecodedInstruction *made, const ZydisDecodedOperand *b)
+{
+    if (z->mnemonic != made->mnemonic || z->operand_count != made->operand_count)
+        return false;
+    for (unsigned i = 0; i < z->operand_count; i++)
+        if (a[i].type != b[i].type || a[i].size != b[i].size ||
+            (a[i].type == ZYDIS_OPERAND_TYPE_REGISTER && a[i].reg.value != b[i].reg.value))
+            return false;
+    return true;
+}
+
+unsigned insn_relocate(const u8 *bytes, unsigned length, unsigned mode_bits, u32 displacement,
+                       u8 *to)
+{
+    ZydisDecodedInstruction z, made;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT], others[ZYDIS_MAX_OPERAND_COUNT];
+    if (!decode_full(bytes, length, mode_bits, &z, operands) || !insn_native_memory(&z, operands))
+        return 0;
+    unsigned n = insn_native_bytes(&z, operands, bytes, displacement, to);
+    bool good = n && decode_full(to, n, 64, &made, others) && made.length == n &&
+                same_operands(&z, operands, &made, others);
+    return good ? n : 0;
+}
+
+bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct insn *insn)
+{
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-    if (!decoder_init(&decoder, mode_bits) ||
-        !ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, &context, bytes, length, &z)) ||
-        !ZYAN_SUCCESS(
-            ZydisDecoderDecodeOperands(&decoder, &context, &z, operands, z.operand_count)))
+    if (!decode_full(bytes, length, mode_bits, &z, operands))
         return false;
 
     const struct insn_operation *operation = &insn_operations[z.mnemonic];
@@ -335,6 +379,8 @@ bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits, struct in
         vector_operands(insn, &z, operands);
     else
         plain_operands(insn, &z, operands);
+    if (insn->op == INSN_OTHER)
+        native_operand(insn, &z, operands);
     return true;
 }
 

@@ -85,6 +85,7 @@ enum insn_op {
     INSN_VECTOR_COPY, // VBROADCASTx, MOVDDUP: to all parts
     INSN_VECTOR_MASK, // VMASKMOVx, VPMASKMOVx: parts of `operand_size` bytes
     INSN_X87,         // any with an operand in memory: `to` if it is written, else `from`
+    INSN_NATIVE,      // what insn_relocate() is for: `to` if it is written, `from` if it is read
     // Those that read descriptors need no operand in memory.
     INSN_MOV_SEGMENT, // MOV to a segment register
     INSN_SLDT,
@@ -164,6 +165,10 @@ struct insn {
 // False: the bytes are no (whole) instruction. mode_bits: 16, 32 or 64.
 MUST_CHECK bool insn_decode(const u8 *bytes, unsigned length, unsigned mode_bits,
                             struct insn *insn);
+// The same instruction for 64-bit mode, with RSP + displacement as its operand in memory. Returns
+// its length; 0: it is none that computes with registers other than RSP and one operand in memory.
+unsigned insn_relocate(const u8 *bytes, unsigned length, unsigned mode_bits, u32 displacement,
+                       u8 *to);
 // Of bytes that were refused: they begin as one of AVX-512, which is not decoded at all.
 bool insn_is_evex(const u8 *bytes, unsigned length);
 // The instruction as Intel's assembler writes it, cut to `size`; returns its length in bytes, 0 if

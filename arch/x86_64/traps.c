@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Every trap and interrupt of the host comes through trap_dispatch(): interrupts go to their
-// handlers, an instruction with a fix-up goes on at the place that it names, an NMI is counted, and
-// the rest is an error of ours. How a trap is put into words is in trap_report.c.
+// handlers, an instruction with a fix-up goes on at the place that it names, one of a guest's that
+// is run for it reports its exception, an NMI is counted, and the rest is an error of ours. How a
+// trap is put into words is in trap_report.c.
 #include "arch/x86_64/traps.h"
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/descriptors.h"
+#include "arch/x86_64/native.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/regs.h"
 #include "vmm/lib/assert.h"
@@ -97,7 +99,7 @@ void trap_dispatch(struct trap_frame *frame)
     } else if (frame->vector == VECTOR_NMI) {
         panic_stop_point();
         __atomic_fetch_add(&nmis, 1, __ATOMIC_RELAXED);
-    } else if (frame->vector != VECTOR_GP || !fixup_apply(frame)) {
+    } else if (!native_trap(frame) && (frame->vector != VECTOR_GP || !fixup_apply(frame))) {
         panic_trap(frame);
     }
 }

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT
-// Instructions in their rarer forms on addresses without RAM, and single steps over instructions
-// that exit, also in the shadow of MOV SS and of STI.
+// Instructions in their rarer forms, and some that compute, on addresses without RAM, and single
+// steps over instructions that exit, also in the shadow of MOV SS and of STI.
 #include "guests/lib/guest.h"
 
 #define HOLE_ADDRESS 0xd0000000ull // in the PCI hole, no device: reads ones
 #define APIC_TPR     0xfee00080ull
 #define TPR          0x10
 #define STEPS_MAX    32
+#define MXCSR_INIT   0x1f80u
+#define MXCSR_IE     0x1u  // invalid operation
+#define MXCSR_IM     0x80u // its mask
 
+extern const u8 converted[];
+static bool expects_xm, took_xm;
 static u64 steps[STEPS_MAX];
 static unsigned step_count;
 
@@ -20,7 +25,11 @@ static void check(bool ok, const char *what)
 void guest_interrupt(u64 vector, u64 error, u64 rip, u64 *return_rip)
 {
     (void)error;
-    (void)return_rip;
+    if (vector == VECTOR_XM && expects_xm) {
+        took_xm = true;
+        *return_rip = (u64)converted;
+        return;
+    }
     check(vector == VECTOR_DB, "an exception other than #DB");
     if (step_count < STEPS_MAX)
         steps[step_count++] = rip;
@@ -88,6 +97,57 @@ static void integers(void)
     check(*tpr == 0, "SHLD of a register of the local APIC");
 }
 
+// --- computed from a copy of the operand ---
+
+static void computed(void)
+{
+    u64 words[2] = {0}, value = 0x0f0f;
+    u32 crc = ~0u;
+    __asm__ volatile("pcmpeqd %%xmm3, %%xmm3; psubd (%0), %%xmm3; movdqu %%xmm3, (%1)"
+                     :
+                     : "r"(HOLE_ADDRESS), "r"(words)
+                     : "memory");
+    check(words[0] == 0 && words[1] == 0, "PSUBD from a hole");
+    words[0] = 1;
+    __asm__ volatile("vpcmpeqd %%xmm9, %%xmm9, %%xmm9; vinsertf128 $1, %%xmm9, %%ymm9, %%ymm9;"
+                     "vpand (%0), %%xmm9, %%xmm9; vextractf128 $1, %%ymm9, (%1)"
+                     :
+                     : "r"(HOLE_ADDRESS + 8), "r"(words)
+                     : "memory");
+    check(words[0] == 0 && words[1] == 0, "VPAND did not clear the upper half");
+    __asm__ volatile("crc32l (%1), %0" : "+r"(crc) : "r"(HOLE_ADDRESS));
+    check(crc == 0, "CRC32 from a hole");
+    __asm__ volatile("andnl (%1), %k0, %k0" : "+r"(value) : "r"(HOLE_ADDRESS) : "cc");
+    check(value == 0xfffff0f0, "ANDN from a hole");
+}
+
+// What a hole reads is no number, and no integer: #XM if MXCSR has that unmasked.
+void convert(u64 from);
+__asm__(".text\n"
+        "convert: cvttsd2si (%rdi), %eax\n"
+        ".global converted\n"
+        "converted: ret\n");
+
+static void mxcsr_write(u32 value)
+{
+    __asm__ volatile("ldmxcsr %0" : : "m"(value));
+}
+
+static void exceptions(void)
+{
+    u32 mxcsr;
+    write_cr4(read_cr4() | CR4_OSXMMEXCPT);
+    convert(HOLE_ADDRESS);
+    __asm__ volatile("stmxcsr (%1); stmxcsr %0" : "=m"(mxcsr) : "r"(HOLE_ADDRESS) : "memory");
+    check(mxcsr == (MXCSR_INIT | MXCSR_IE), "a conversion from a hole left no flag");
+    mxcsr_write(MXCSR_INIT & ~MXCSR_IM);
+    expects_xm = true;
+    convert(HOLE_ADDRESS);
+    expects_xm = false;
+    check(took_xm, "a conversion from a hole raised no #XM");
+    mxcsr_write(MXCSR_INIT);
+}
+
 // --- steps ---
 
 extern const u8 step_1[], step_2[], step_3[], step_4[], step_5[], step_6[], step_7[], step_8[],
@@ -141,6 +201,8 @@ void guest_main(const u8 *boot_params)
     guest_idt_load();
     integers();
     vectors();
+    computed();
+    exceptions();
     single_steps();
     guest_finish(true, NULL);
 }

@@ -3,6 +3,7 @@
 // ends in an action that is complete, after a bounded amount of work.
 #include "tests/fuzz/fuzz.h"
 #include "arch/x86_64/insn.c"
+#include "arch/x86_64/insn_native.c"
 #include "arch/x86_64/insn_table.c"
 #include "vmm/emulate/alu.c"
 #include "vmm/emulate/alu_multiply.c"
@@ -17,6 +18,7 @@
 #include "vmm/emulate/emulate_arithmetic.c"
 #include "vmm/emulate/emulate_system.c"
 #include "vmm/emulate/emulate_far.c"
+#include "vmm/emulate/emulate_native.c"
 #include "vmm/emulate/task_segments.c"
 #include "vmm/emulate/task_switch.c"
 #include "vmm/emulate/emulate.c"

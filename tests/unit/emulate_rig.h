@@ -6,6 +6,7 @@
 #include <string.h>
 #include "tests/unit/test.h"
 #include "arch/x86_64/insn.c"
+#include "arch/x86_64/insn_native.c"
 #include "arch/x86_64/insn_table.c"
 #include "vmm/emulate/alu.c"
 #include "vmm/emulate/alu_multiply.c"
@@ -20,6 +21,7 @@
 #include "vmm/emulate/emulate_arithmetic.c"
 #include "vmm/emulate/emulate_system.c"
 #include "vmm/emulate/emulate_far.c"
+#include "vmm/emulate/emulate_native.c"
 #include "vmm/emulate/task_segments.c"
 #include "vmm/emulate/task_switch.c"
 #include "vmm/emulate/emulate.c"

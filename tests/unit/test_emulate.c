@@ -436,8 +436,8 @@ TEST(what_cannot_be_emulated_stops_the_vm)
 {
     fake_guest_reset();
     vcpu.gpr[GPR_RDI] = DEVICE;
-    CHECK_EQ(EMULATE("\x0f\x58\x07", DEVICE, R), ACTION_STOP);
-    CHECK_STR(killed, "cannot emulate: addps xmm0, [rdi] at 0x8000, on device address 0x10000000");
+    CHECK_EQ(EMULATE("\x0f\xae\x07", DEVICE, R), ACTION_STOP);
+    CHECK_STR(killed, "cannot emulate: fxsave [rdi] at 0x8000, on device address 0x10000000");
     CHECK_EQ(EMULATE("\x0f\xff\xff", DEVICE, R), ACTION_STOP);
 }
 
@@ -447,7 +447,7 @@ TEST(a_user_takes_ud_for_what_cannot_be_emulated)
     killed[0] = '\0';
     segments[SEG_CS].selector |= 3;
     vcpu.gpr[GPR_RDI] = DEVICE;
-    CHECK_EQ(EMULATE("\x0f\x58\x07", DEVICE, R), ACTION_FAULT);
+    CHECK_EQ(EMULATE("\x0f\xae\x07", DEVICE, R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_UD);
     CHECK_EQ(EMULATE("\x0f\xff\xff", DEVICE, R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_UD);

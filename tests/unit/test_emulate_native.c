@@ -6,12 +6,12 @@
 
 // --- the real CPU ---
 
-struct native {
+struct real {
     u64 rax, rcx, rdx, rbx, rsi, rdi, flags;
 };
-void native_run(struct native *state, const void *code);
+void real_run(struct real *state, const void *code);
 __asm__(".text\n"
-        "native_run:\n"
+        "real_run:\n"
         "    push %rbx\n    push %rbp\n    push %rdi\n"
         "    mov %rsi, %rbp\n"
         "    mov 0(%rdi), %rax\n    mov 8(%rdi), %rcx\n    mov 16(%rdi), %rdx\n"
@@ -67,13 +67,13 @@ static bool same(const u8 *code, unsigned length, u64 flags, unsigned access, u6
     }
     memcpy(device, native_memory, sizeof(device));
     bool strings = code[0] == 0xf2 || code[0] == 0xf3;
-    struct native n = {.rax = b,
-                       .rcx = strings ? b % 20 : c,
-                       .rdx = c ^ a,
-                       .rbx = a,
-                       .rsi = (u64)native_memory + MIDDLE - 1024,
-                       .rdi = (u64)native_memory + MIDDLE,
-                       .flags = flags | 0x202};
+    struct real n = {.rax = b,
+                     .rcx = strings ? b % 20 : c,
+                     .rdx = c ^ a,
+                     .rbx = a,
+                     .rsi = (u64)native_memory + MIDDLE - 1024,
+                     .rdi = (u64)native_memory + MIDDLE,
+                     .flags = flags | 0x202};
     if (random_u64() % 4 == 0)
         n.rax = a; // so that CMPXCHG and SCAS find something
     vcpu.gpr[GPR_RAX] = n.rax;
@@ -83,7 +83,7 @@ static bool same(const u8 *code, unsigned length, u64 flags, unsigned access, u6
     vcpu.gpr[GPR_RSI] = DEVICE + MIDDLE - 1024;
     vcpu.gpr[GPR_RDI] = DEVICE + MIDDLE;
     regs[REG_RFLAGS] = n.flags;
-    native_run(&n, native_code);
+    real_run(&n, native_code);
     emulate(code, length, DEVICE + MIDDLE, access);
     return result == ACTION_NEXT && ex.length == length && n.rax == vcpu.gpr[GPR_RAX] &&
            n.rcx == vcpu.gpr[GPR_RCX] && n.rdx == vcpu.gpr[GPR_RDX] && n.rbx == vcpu.gpr[GPR_RBX] &&
@@ -268,12 +268,12 @@ TEST(bits_of_a_string)
                 native_prepare(code, length);
                 for (unsigned i = 0; i < 4096; i++)
                     device[i] = native_memory[i] = (u8)random_u64();
-                struct native n = {
+                struct real n = {
                     .rcx = (u64)(s64)number, .rdi = (u64)native_memory + MIDDLE, .flags = 2};
                 vcpu.gpr[GPR_RCX] = n.rcx;
                 vcpu.gpr[GPR_RDI] = DEVICE + MIDDLE;
                 regs[REG_RFLAGS] = 2;
-                native_run(&n, native_code);
+                real_run(&n, native_code);
                 CHECK_EQ(emulate(code, length, DEVICE + MIDDLE, k ? RW : R), ACTION_NEXT);
                 CHECK(memcmp(native_memory, device, 4096) == 0);
                 CHECK_EQ(n.flags & RFLAGS_CF, regs[REG_RFLAGS] & RFLAGS_CF);

@@ -2,6 +2,7 @@
 // Decoding into struct insn, and formatting.
 #include "tests/unit/test.h"
 #include "arch/x86_64/insn.c"
+#include "arch/x86_64/insn_native.c"
 #include "arch/x86_64/insn_table.c"
 
 bool string_copy(char *to, size_t size, const char *from)
@@ -114,7 +115,7 @@ TEST(strings)
     i = DECODE("\xf2\x0f\x10\x00", 64); // movsd xmm0, [rax]: the vector one
     CHECK_EQ(i.op, INSN_VECTOR);
     i = DECODE("\xf2\x0f\xc2\x00\x01", 64); // cmpsd xmm0, [rax], 1: no string, nor a move
-    CHECK_EQ(i.op, INSN_OTHER);
+    CHECK_EQ(i.op, INSN_NATIVE);
 }
 
 TEST(what_it_does_not_know_is_other)
@@ -271,7 +272,7 @@ TEST(vector_registers_are_named_by_their_roles)
     CHECK_EQ(i.second, 2);
     CHECK_EQ(i.from.reg, 3);
     CHECK_EQ(i.operand_size, 4);
-    CHECK_EQ(DECODE("\x0f\xc4\x07\x00", 64).op, INSN_OTHER);         // pinsrw mm0, [rdi], 0
+    CHECK_EQ(DECODE("\x0f\xc4\x07\x00", 64).op, INSN_NATIVE);        // pinsrw mm0, [rdi], 0
     CHECK_EQ(DECODE("\xc4\xe2\x69\x92\x04\x0f", 64).op, INSN_OTHER); // vgatherdps
 }
 

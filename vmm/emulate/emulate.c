@@ -290,6 +290,7 @@ static const instruction instructions[INSN_OP_COUNT] = {
     [INSN_VECTOR_COPY] = emulation_vector_copy,
     [INSN_VECTOR_MASK] = emulation_vector_mask,
     [INSN_X87] = emulation_x87,
+    [INSN_NATIVE] = emulation_native,
     [INSN_MOV_SEGMENT... INSN_IRET] = emulation_system,
 };
 

@@ -188,13 +188,18 @@ bool emulation_begin(struct emulation *e, struct vcpu *vcpu, struct vm_exit *exi
     return true;
 }
 
+bool emulation_code(struct emulation *e, u8 *bytes)
+{
+    struct guest_page_fault fault;
+    guest_paging_complete(&e->paging);
+    return guest_read_virtual(&e->paging, code_address(e), bytes, e->insn->length, &fault);
+}
+
 enum exit_action emulation_cannot(struct emulation *e)
 {
     union code code = {{0, 0}};
     char text[TEXT_MAX] = "?";
-    struct guest_page_fault fault;
-    guest_paging_complete(&e->paging);
-    if (guest_read_virtual(&e->paging, code_address(e), code.bytes, e->insn->length, &fault))
+    if (emulation_code(e, code.bytes))
         insn_format(code.bytes, e->insn->length, e->paging.code_bits, e->exit->rip, text,
                     sizeof(text));
     return give_up(e, text);

@@ -127,6 +127,8 @@ static inline void emulation_write(struct emulation *e, const struct emulation_o
         vm_mmio_write(e->vcpu, operand->gpa[0], operand->size, value & bytes_mask(operand->size));
 }
 
+// The instruction's bytes, once more; false: they are no longer there.
+MUST_CHECK bool emulation_code(struct emulation *e, u8 *bytes);
 // The guest does what Plinth does not: it is stopped, and the reason says which instruction it was.
 enum exit_action emulation_cannot(struct emulation *e);
 
@@ -174,6 +176,8 @@ u64 emulation_flags_loadable(struct emulation *e);
 // with EM `without`.
 MUST_CHECK bool emulation_fpu_is_on(struct emulation *e, u8 without);
 enum exit_action emulation_x87(struct emulation *e);
+// vmm/emulate/emulate_native.c
+enum exit_action emulation_native(struct emulation *e);
 // vmm/emulate/emulate_wide.c
 enum exit_action emulation_cmpxchg8b(struct emulation *e);
 // vmm/emulate/emulate_vector.c
