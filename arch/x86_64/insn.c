@@ -298,6 +298,12 @@ static void x87_operand(struct insn *insn, const ZydisDecodedInstruction *z,
     }
 }
 
+static bool is_integer(const ZydisDecodedInstruction *z)
+{
+    return z->meta.isa_ext == ZYDIS_ISA_EXT_BMI1 || z->meta.isa_ext == ZYDIS_ISA_EXT_BMI2 ||
+           z->meta.isa_ext == ZYDIS_ISA_EXT_ADOX_ADCX || z->mnemonic == ZYDIS_MNEMONIC_CRC32;
+}
+
 static void native_operand(struct insn *insn, const ZydisDecodedInstruction *z,
                            const ZydisDecodedOperand *operands)
 {
@@ -306,6 +312,7 @@ static void native_operand(struct insn *insn, const ZydisDecodedInstruction *z,
         return;
     struct insn_operand o = operand(insn, memory);
     insn->op = INSN_NATIVE;
+    insn->integer = is_integer(z);
     insn->to = memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? o : (struct insn_operand){0};
     insn->from = memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? o : (struct insn_operand){0};
 }

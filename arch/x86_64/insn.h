@@ -158,6 +158,7 @@ struct insn {
     u8 condition;                 // bits 3:0 of the opcode
     u8 x87;                       // bits 2:0 of the opcode, ModRM.reg
     u8 second;                    // vector register
+    bool integer;                 // INSN_NATIVE: with general registers alone
     s64 displacement;
     u64 immediate; // sign-extended
 };

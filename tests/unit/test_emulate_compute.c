@@ -195,6 +195,11 @@ TEST(exceptions_of_the_instruction_are_the_guests)
     CHECK_EQ(AT_DEVICE("\xf2\x0f\x58\x07"), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_UD);
     native_vector = 0;
+    regs[REG_CR0] |= CR0_TS;
+    CHECK_EQ(AT_DEVICE("\xf2\x0f\x58\x07"), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_NM);
+    CHECK_EQ(AT_DEVICE("\xf2\x0f\x38\xf1\x07"), ACTION_NEXT); // crc32
+    regs[REG_CR0] &= ~CR0_TS;
     vcpu.gpr[GPR_RDI] = 0x7f0000000000;
     CHECK_EQ(EMULATE("\xf2\x0f\x58\x07", DEVICE, R), ACTION_FAULT);
     CHECK_EQ(ex.fault.vector, VECTOR_PF);

@@ -41,6 +41,8 @@ enum exit_action emulation_native(struct emulation *e)
     struct native n = {.flags = 0};
     struct emulation_operand m;
     bool loads = i->from.kind == INSN_OPERAND_MEMORY, stores = i->to.kind == INSN_OPERAND_MEMORY;
+    if (!i->integer && !emulation_fpu_is_on(e, VECTOR_UD))
+        return ACTION_FAULT;
     if (!emulation_map_memory(e, (loads ? PAGE_READ : 0u) | (stores ? PAGE_WRITE : 0u), &m))
         return ACTION_FAULT;
     unsigned at = (unsigned)m.gpa[0] % NATIVE_OPERAND_ALIGNED;
