@@ -148,6 +148,17 @@ TEST(a_software_apic_needs_nothing_of_a_cpu_without_a_shadow)
     vmx_apic_destroy(&v);
 }
 
+TEST(the_page_is_given_back)
+{
+    fresh();
+    struct vmx_vcpu v = {.vcpu = &vcpus[0]};
+    CHECK_EQ(vmx_apic_create(&v), OK);
+    unsigned with_page = frames_used;
+    CHECK(v.apic_page);
+    vmx_apic_destroy(&v);
+    CHECK_EQ(frames_used, with_page - 1);
+}
+
 TEST(no_memory_for_the_page_is_an_error)
 {
     fresh();

@@ -15,15 +15,19 @@ void log_line(enum log_level level, const char *format, ...)
     (void)format;
 }
 
+static unsigned borrowed, returned;
+
 struct vmx_vcpu *vmcs_borrow(struct vmx_vcpu *v)
 {
-    return v;
+    borrowed++;
+    return fake_vmx_cpu.current == v ? v : NULL;
 }
 
 void vmcs_return(struct vmx_vcpu *v, struct vmx_vcpu *former)
 {
     (void)v;
     (void)former;
+    returned++;
 }
 
 u32 vmx_apic_vectoring(struct vcpu *v, u32 info)
@@ -109,6 +113,7 @@ TEST(ept_violation)
         EPT_VIOLATION_WRITE | 5 << 3 | EPT_VIOLATION_GVA_VALID | EPT_VIOLATION_FINAL;
     decode(VMX_EXIT_EPT_VIOLATION);
     CHECK_EQ(exited.memory.gpa, 0xfee00300);
+    CHECK_EQ(exited.detail, 0xfee00300);
     CHECK_EQ(exited.memory.gva, 0xffff8000fee00300);
     CHECK(!exited.memory.walk);
     CHECK_EQ(exited.memory.access, PAGE_WRITE);
@@ -406,6 +411,39 @@ TEST(interrupts_and_nmis_are_held_off_by_what_the_manual_says)
         CHECK_EQ(vmx_can_take_interrupt(&vcpu), cases[i].interrupt);
         CHECK_EQ(vmx_can_take_nmi(&vcpu), cases[i].nmi);
     }
+}
+
+TEST(a_window_exits_while_it_is_wanted)
+{
+    const u32 other = PROC_HLT_EXITING;
+    fresh();
+    engine.proc_controls = other;
+    vmx_want_window(&vcpu, true);
+    CHECK_EQ(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS], other | PROC_INTERRUPT_WINDOW_EXITING);
+    vmx_want_nmi_window(&vcpu, true);
+    vmx_want_window(&vcpu, false);
+    CHECK_EQ(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS], other | PROC_NMI_WINDOW_EXITING);
+    fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS] = 0;
+    vmx_want_window(&vcpu, false); // as it is
+    CHECK_EQ(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS], 0);
+    vmx_want_nmi_window(&vcpu, false);
+    CHECK_EQ(fake_fields[VMCS_PRIMARY_PROCESSOR_CONTROLS], other);
+}
+
+TEST(a_vmcs_that_is_borrowed_goes_back)
+{
+    fresh();
+    fake_vmx_cpu.current = NULL;
+    borrowed = returned = 0;
+    vmx_can_take_interrupt(&vcpu);
+    vmx_can_take_nmi(&vcpu);
+    vmx_want_window(&vcpu, true);
+    vmx_want_window(&vcpu, false);
+    vmx_intercept(&vcpu, 0, false);
+    vmx_drop_step_trap(&vcpu);
+    CHECK_EQ(borrowed, 6);
+    CHECK_EQ(returned, 6);
+    fake_vmx_cpu.current = &engine;
 }
 
 TEST(no_interrupt_comes_before_a_debug_trap)

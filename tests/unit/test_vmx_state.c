@@ -176,9 +176,15 @@ TEST(registers_outside_the_vmcs)
     vmx_reg_write(&vcpu, REG_CR2, 7);
     CHECK_EQ(vmx_reg_read(&vcpu, REG_CR2), 7);
     CHECK_EQ(fake_cr2, 0);
+    fake_dr6 = 0;
+    vmx_reg_write(&vcpu, REG_DR6, 0x4ff0);
+    CHECK_EQ(vmx_reg_read(&vcpu, REG_DR6), 0x4ff0);
+    CHECK_EQ(fake_dr6, 0);
     engine.loaded = true;
     vmx_reg_write(&vcpu, REG_CR2, 9);
     CHECK_EQ(fake_cr2, 9);
+    vmx_reg_write(&vcpu, REG_DR6, 0x8ff0);
+    CHECK_EQ(fake_dr6, 0x8ff0);
 }
 
 // Every register is somewhere, and none lands in another's field.
