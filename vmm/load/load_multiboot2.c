@@ -272,8 +272,9 @@ static int relocate(struct plan *p)
                               p->range.align, p->range.min_addr, p->range.max_addr);
 }
 
-static int plan_make(struct plan *p)
+static int plan_make(struct load_plan *load)
 {
+    struct plan *p = container_of(load, struct plan, load);
     const struct guest_image *in = p->load.in;
     if (!find_header(in, &p->header, &p->header_offset))
         return guest_image_refuse(in, ERR_FORMAT,
@@ -346,8 +347,9 @@ static void put_rsdp(struct boot_area *area, const struct guest_image *in)
     put_tag(area, INFO_ACPI_NEW, rsdp, sizeof(rsdp));
 }
 
-static gpa_t put_info(struct boot_area *area, const struct plan *p)
+static gpa_t put_info(struct boot_area *area, const struct load_plan *load)
 {
+    const struct plan *p = container_of(load, const struct plan, load);
     const struct guest_image *in = p->load.in;
     u32 head[2] = {0, 0}; // total_size, reserved
     gpa_t info = boot_area_put(area, head, sizeof(head));
@@ -368,17 +370,11 @@ static gpa_t put_info(struct boot_area *area, const struct plan *p)
     return info;
 }
 
+static const struct load_protocol protocol = {
+    .plan = plan_make, .tell = put_info, .magic = LOADER_MAGIC};
+
 int load_multiboot2(struct guest_memory *gm, const struct guest_image *in, struct guest_entry *out)
 {
     struct plan plan = {.load.in = in};
-    int error = plan_make(&plan);
-    if (error != OK)
-        return error;
-    struct boot_area area = load_plan_write(&plan.load, gm);
-    *out = (struct guest_entry){.mode = GUEST_MODE_PROTECTED,
-                                .rip = plan.load.entry,
-                                .rsp = BOOT_STACK_TOP,
-                                .rax = LOADER_MAGIC,
-                                .rbx = put_info(&area, &plan)};
-    return guest_image_loaded(in, area.error);
+    return load_plan_boot(&plan.load, &protocol, gm, out);
 }

@@ -101,7 +101,7 @@ int load_plan_place(struct load_plan *plan)
 
 // --- writing ---
 
-struct boot_area load_plan_write(const struct load_plan *plan, struct guest_memory *gm)
+static struct boot_area load_plan_write(const struct load_plan *plan, struct guest_memory *gm)
 {
     const struct guest_image *in = plan->in;
     int error = boot_tables_write(gm, GUEST_MODE_PROTECTED);
@@ -158,4 +158,19 @@ gpa_t boot_area_memory_map(struct boot_area *area, const struct guest_image *in)
         boot_area_append(area, padding, sizeof(padding));
     }
     return at;
+}
+
+int load_plan_boot(struct load_plan *plan, const struct load_protocol *protocol,
+                   struct guest_memory *gm, struct guest_entry *out)
+{
+    int error = protocol->plan(plan);
+    if (error != OK)
+        return error;
+    struct boot_area area = load_plan_write(plan, gm);
+    *out = (struct guest_entry){.mode = GUEST_MODE_PROTECTED,
+                                .rip = plan->entry,
+                                .rsp = BOOT_STACK_TOP,
+                                .rax = protocol->magic,
+                                .rbx = protocol->tell(&area, plan)};
+    return guest_image_loaded(plan->in, area.error);
 }

@@ -46,8 +46,6 @@ struct boot_area {
     int error;
 };
 
-// The kernel, its modules, and the tables of an entry in 32-bit mode; then the area is empty.
-struct boot_area load_plan_write(const struct load_plan *plan, struct guest_memory *gm);
 // The address of what was put.
 gpa_t boot_area_put(struct boot_area *area, const void *bytes, u64 size); // on 8 bytes
 gpa_t boot_area_append(struct boot_area *area, const void *bytes, u64 size);
@@ -57,3 +55,14 @@ u64 boot_area_text_size(const char *first, const char *second);
 // The e820 map with each entry filled up to 24 bytes, as multiboot 2 and PVH have it.
 #define BOOT_AREA_MAP_ENTRY 24u
 gpa_t boot_area_memory_map(struct boot_area *area, const struct guest_image *in);
+
+// A way to boot: all have the entry in 32-bit mode with what the kernel is told at EBX.
+struct load_protocol {
+    int (*plan)(struct load_plan *plan); // from plan->in to plan->entry, as the functions above
+    gpa_t (*tell)(struct boot_area *area, const struct load_plan *plan); // its address
+    u32 magic;                                                           // in EAX
+};
+
+// Plan, write the kernel, its modules and the entry's tables, and tell.
+MUST_CHECK int load_plan_boot(struct load_plan *plan, const struct load_protocol *protocol,
+                              struct guest_memory *gm, struct guest_entry *out);

@@ -74,16 +74,10 @@ static gpa_t put_start_info(struct boot_area *area, const struct load_plan *plan
     return boot_area_put(area, &info, sizeof(info));
 }
 
+static const struct load_protocol protocol = {.plan = plan_make, .tell = put_start_info};
+
 int load_pvh(struct guest_memory *gm, const struct guest_image *in, struct guest_entry *out)
 {
     struct load_plan plan = {.in = in};
-    int error = plan_make(&plan);
-    if (error != OK)
-        return error;
-    struct boot_area area = load_plan_write(&plan, gm);
-    *out = (struct guest_entry){.mode = GUEST_MODE_PROTECTED,
-                                .rip = plan.entry,
-                                .rsp = BOOT_STACK_TOP,
-                                .rbx = put_start_info(&area, &plan)};
-    return guest_image_loaded(in, area.error);
+    return load_plan_boot(&plan, &protocol, gm, out);
 }
