@@ -85,3 +85,8 @@ void *disk_image_write(struct disk_image *image, u64 offset, u64 *length)
     *length = MIN(*length, contiguous);
     return *page + offset % PAGE_SIZE;
 }
+
+u64 disk_image_left(const struct disk_image *image)
+{
+    return image->writable ? ALIGN_UP(image->size, PAGE_SIZE) - image->written : 0;
+}

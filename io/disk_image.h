@@ -21,3 +21,5 @@ MUST_CHECK bool disk_image_destroy(struct disk_image *image);
 const void *disk_image_read(const struct disk_image *image, u64 offset, u64 *length);
 // The same, in a page of the disk's own. Null: no memory, or not writable.
 void *disk_image_write(struct disk_image *image, u64 offset, u64 *length);
+// Bytes of pages that disk_image_write() may still take.
+u64 disk_image_left(const struct disk_image *image);

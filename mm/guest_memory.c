@@ -266,7 +266,7 @@ void guest_memory_destroy(struct guest_memory *gm)
         gm->slots[i] = (struct guest_slot){0};
     }
     gm->slot_count = 0;
-    gm->limit = 0;
+    gm->size = 0;
     spin_unlock(&gm->lock);
 }
 
@@ -289,7 +289,7 @@ int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size, enum guest_s
     if (chunks) {
         gm->slots[gm->slot_count] = (struct guest_slot){base, size, kind, chunks};
         gm->slot_count++;
-        gm->limit += kind == GUEST_SLOT_RAM ? size : 0;
+        gm->size += size;
         gm->other_kinds |= kind != GUEST_SLOT_RAM;
     } else if (!error) {
         error = ERR_NO_MEMORY;

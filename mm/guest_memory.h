@@ -40,7 +40,7 @@ struct guest_memory {
     hpa_t
         spare_tables; // a list of what left stage2, not given back yet: see guest_memory.c; 0: none
     enum guest_pages pages;
-    u64 limit;             // bytes of RAM slots together
+    u64 size;              // bytes of all slots together: the most that can be backed
     u64 backed;            // bytes backed by frames now
     unsigned release_slot; // where guest_memory_clear() goes on
     u64 release_chunk;

@@ -99,6 +99,14 @@ bool storage_describe(const struct vm *vm, unsigned index, const struct config_f
     return true;
 }
 
+u64 storage_left(const struct vm *vm)
+{
+    u64 left = 0;
+    for (unsigned i = 0; vm->disks && i < DRIVES; i++)
+        left += disk_image_left(&vm->disks->images[i]);
+    return left;
+}
+
 // Bridge and adapter as the machine has them; a drive is the adapter's port.
 void storage_boot_order(const struct vm *vm, char text[STORAGE_BOOT_ORDER_SIZE])
 {

@@ -338,6 +338,8 @@ int vm_start(struct vm *vm, char *why)
     format_text(why, CONFIG_ERROR_MAX, "VM %s: the host is out of memory", vm->config.name);
     error = resources_create(vm);
     if (error == OK)
+        error = vm_fit_promises(vm, why);
+    if (error == OK)
         error = power_on(vm, why);
     if (error == OK)
         error = threads_create(vm);

@@ -2,6 +2,7 @@
 // Each refusal names what to change, and where.
 #include "vmm/vm_fit.h"
 #include "vmm/layout.h"
+#include "vmm/storage.h"
 #include "vmm/lib/error.h"
 #include "vmm/lib/format.h"
 #include "vmm/lib/string.h"
@@ -65,6 +66,31 @@ static int memory_check(const struct vm *vm, char *why)
                 "plinth.ini or stop a VM",
                 vm->config.name, (unsigned long long)(vm->config.memory / MIB),
                 (unsigned long long)(free / MIB));
+    return ERR_NO_MEMORY;
+}
+
+// What a running VM may still take of the host: pages that it has not touched, and their share of
+// page tables and lists, which is 1/512 and a little.
+static u64 promised(const struct vm *vm)
+{
+    if (!vm->memory.slot_count)
+        return 0;
+    u64 left = vm->memory.size - vm->memory.backed + storage_left(vm);
+    return left + left / 256;
+}
+
+int vm_fit_promises(struct vm *vm, char *why)
+{
+    u64 free = frame_counts().owned[FRAME_FREE] * PAGE_SIZE, sum = 0;
+    const struct vm *other;
+    for (unsigned i = 0; (other = vm_at(i)); i++)
+        sum += promised(other);
+    if (sum <= free)
+        return OK;
+    format_text(why, CONFIG_ERROR_MAX,
+                "VM %s: %llu MiB more than the host has are promised to its VMs: lower 'memory' in "
+                "plinth.ini or stop a VM",
+                vm->config.name, (unsigned long long)((sum - free + MIB - 1) / MIB));
     return ERR_NO_MEMORY;
 }
 

@@ -80,7 +80,7 @@ TEST(bad_slots_are_refused)
     for (u64 i = 3; i < GUEST_SLOT_MAX; i++)
         add(i * MIB, PAGE_SIZE);
     CHECK_EQ(guest_memory_add(&gm, GIB, PAGE_SIZE, GUEST_SLOT_RAM), ERR_RANGE);
-    CHECK_EQ(gm.limit, (33 + GUEST_SLOT_MAX - 3) * PAGE_SIZE);
+    CHECK_EQ(gm.size, (33 + GUEST_SLOT_MAX - 3) * PAGE_SIZE);
     end();
 }
 
@@ -193,7 +193,7 @@ TEST(rom_is_not_written_through_faults)
 {
     start(16 * MIB, 2, GUEST_PAGES_AUTO);
     CHECK_EQ(guest_memory_add(&gm, 0xe0000, 0x20000, GUEST_SLOT_ROM), OK);
-    CHECK_EQ(gm.limit, 0);
+    CHECK_EQ(gm.size, 0x20000);
     CHECK_EQ(guest_memory_fault(&gm, 0xe0000, PAGE_WRITE), GUEST_FAULT_DEVICE);
     CHECK_EQ(guest_memory_fault(&gm, 0xe0000, PAGE_READ), GUEST_FAULT_MAPPED);
     CHECK_EQ(at(0xe0000).access, PAGE_READ | PAGE_EXECUTE);

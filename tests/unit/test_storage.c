@@ -161,6 +161,7 @@ TEST(what_was_written_outlives_the_adapter_and_is_counted)
     CHECK(file == &vm.config.disk[0]);
     CHECK_EQ(size, FILE_SIZE);
     CHECK_EQ(written, 3 * PAGE_SIZE);
+    CHECK_EQ(storage_left(&vm), FILE_SIZE - 3 * PAGE_SIZE); // nothing is written to the CD
     CHECK(storage_describe(&vm, 1, &file, &size, &written));
     CHECK_EQ(size, 0);
     CHECK(storage_describe(&vm, 2, &file, &size, &written));

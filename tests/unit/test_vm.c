@@ -53,6 +53,40 @@ TEST(more_memory_than_there_is_is_refused)
     finish();
 }
 
+// It counts what each VM has not touched yet, with its share of tables, and what disks may grow by.
+TEST(memory_that_was_promised_to_another_is_not_promised_again)
+{
+    reset(1);
+    struct config_vm config = {.name = "other", .engine = "fake", .mmu = "auto", .cpus = 1};
+    struct vm *other;
+    config.memory = 64 * MIB;
+    CHECK_EQ(vm_create(&config, &other, why), OK);
+    other->memory.slot_count = 1; // it runs, and has touched a half
+    other->memory.size = 64 * MIB;
+    other->memory.backed = 32 * MIB;
+    int before = parts;
+    u64 own = 64 * MIB - (LAYOUT_HIGH - LAYOUT_LOW_SIZE) + LAYOUT_ROMS_SIZE + LAYOUT_BIOS_SIZE;
+    u64 all = own + own / 256 + 32 * MIB + 32 * MIB / 256;
+    frames_free = all / PAGE_SIZE;
+    CHECK_EQ(vm_start(vm, why), ERR_NO_MEMORY);
+    CHECK_STR(why,
+              "VM guest: 1 MiB more than the host has are promised to its VMs: lower 'memory' in "
+              "plinth.ini or stop a VM");
+    CHECK(vm->state == VM_STOPPED);
+    CHECK_EQ(parts, before);
+    frames_free++;
+    start();
+    on_sleep = end_0;
+    CHECK_EQ(vm_stop(vm), OK);
+    disk_left = PAGE_SIZE;
+    CHECK_EQ(vm_start(vm, why), ERR_NO_MEMORY);
+    disk_left = 0;
+    frames_free = GIB / PAGE_SIZE;
+    other->memory.slot_count = 0;
+    CHECK_EQ(vm_destroy(other), OK);
+    finish();
+}
+
 TEST(a_stop_ends_the_vm)
 {
     reset(1);

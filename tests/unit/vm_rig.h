@@ -44,23 +44,24 @@ int guest_memory_init(struct guest_memory *gm, const struct page_table_format *f
                       unsigned max_leaf, enum guest_pages pages)
 {
     (void)format, (void)max_leaf, (void)pages;
-    gm->limit = 0;
+    gm->size = gm->backed = gm->slot_count = 0;
     return OK;
 }
 
 int guest_memory_add(struct guest_memory *gm, gpa_t base, u64 size, enum guest_slot_kind kind)
 {
-    (void)base, (void)size, (void)kind;
+    (void)base, (void)kind;
     if (!part_make())
         return ERR_NO_MEMORY;
-    gm->limit++;
+    gm->slot_count++;
+    gm->size += size;
     return OK;
 }
 
 void guest_memory_destroy(struct guest_memory *gm)
 {
-    parts -= (int)gm->limit;
-    gm->limit = 0;
+    parts -= (int)gm->slot_count;
+    gm->size = gm->slot_count = 0;
 }
 
 bool guest_memory_clear(struct guest_memory *gm)
@@ -81,6 +82,14 @@ int storage_open(struct vm *m, char *reason)
 {
     (void)m, (void)reason;
     return OK;
+}
+
+static u64 disk_left;
+
+u64 storage_left(const struct vm *m)
+{
+    (void)m;
+    return disk_left;
 }
 
 void storage_close(struct vm *m)
