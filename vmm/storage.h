@@ -21,7 +21,7 @@ struct config_file;
 bool storage_describe(const struct vm *vm, unsigned index, const struct config_file **file,
                       u64 *size, u64 *written);
 
-// Bytes that the VM can still write for the first time: each page of them takes a frame of the host.
+// Bytes that the VM can still write for the first time, a frame of the host for each page.
 u64 storage_left(const struct vm *vm);
 
 // Which to boot from, the disks and then the CD-ROM: a line each, by their Open Firmware paths, as
