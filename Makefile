@@ -41,7 +41,7 @@ ARCH_SOURCES := arch/x86_64/entry.asm arch/x86_64/cpu.c arch/x86_64/trap_stubs.a
     arch/x86_64/native_call.asm arch/x86_64/native.c arch/x86_64/xstate.c
 MM_SOURCES := mm/frame.c mm/heap.c mm/host_map.c mm/guest_memory.c
 DRIVER_SOURCES := drivers/uart.c drivers/ps2_keyboard.c drivers/font.asm drivers/framebuffer.c drivers/rtc.c
-IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c \
+IO_SOURCES := io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/posted_interrupts.c io/lapic_timer.c io/apic_bus.c \
     io/ioapic.c io/pic.c io/pit.c io/rtc.c io/hpet.c io/serial.c io/i8042.c io/acpi_pm.c io/system_ports.c io/pci.c \
     io/debug_exit.c io/debugcon.c io/testdev.c io/fw_cfg.c io/flash.c io/acpi/tables.asm io/pci_msi.c io/dma.c \
     io/disk_image.c io/ata.c io/ata_identify.c io/atapi.c io/ahci.c io/ahci_command.c
@@ -70,7 +70,7 @@ CORE_OBJECTS := $(patsubst %,$(B)/core/%.o,$(basename $(CORE_SOURCES)))
 # Compiled for speed: the way from a guest's exit back into the guest, and what it calls on the way.
 HOT_SOURCES := $(addprefix arch/x86_64/vmx/, run.c decode.c event.c state.c vcpu.c apic.c control_registers.c) \
     vmm/lib/memory.c arch/x86_64/apic.c arch/x86_64/page_table.c arch/x86_64/insn.c mm/frame.c mm/guest_memory.c \
-    io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/lapic_timer.c io/apic_bus.c io/ioapic.c \
+    io/bus.c io/clock.c io/lapic.c io/lapic_registers.c io/lapic_page.c io/posted_interrupts.c io/lapic_timer.c io/apic_bus.c io/ioapic.c \
     io/pic.c io/serial.c $(addprefix vmm/, run.c exit.c vcpu.c vm_io.c guest_cpu/control_registers.c \
     guest_cpu/cpuid.c guest_cpu/msr.c run_queue.c thread.c emulate/emulate.c emulate/emulate_fetch.c \
     emulate/emulate_memory.c emulate/emulate_string.c emulate/alu.c emulate/guest_walk.c)

@@ -130,6 +130,8 @@ void lapic_raise(struct lapic *lapic, u8 vector, bool level)
     *tmr = level ? *tmr | bit : *tmr & ~bit;
     if (lapic->irr[vector / 32] & bit)
         return;
+    if (unlikely(lapic->posted) && !level && lapic_page_post(lapic, vector))
+        return;
     vector_set(lapic->irr, &lapic->irr_words, vector);
     if (is_news(lapic, vector))
         lapic->ops->changed(lapic);
@@ -306,6 +308,7 @@ void lapic_init_signal(struct lapic *lapic)
     lapic->dfr = ~0u;
     lapic->svr = SVR_VECTOR;
     lapic->in_page = false;
+    lapic_posted_drop(lapic);
     lapic_timer_reset(lapic);
     lapic_mirror_all(lapic);
     lapic->ops->mode(lapic);

@@ -39,6 +39,7 @@ struct apic_message {
 };
 
 struct lapic;
+struct posted_interrupts;
 
 // What a local APIC tells its vCPU. Any may be called from another CPU's thread (with the lock
 // held).
@@ -51,6 +52,8 @@ struct lapic_ops {
     void (*startup)(struct lapic *lapic, u8 page);
     void (*extint)(struct lapic *lapic); // LINT0 in ExtINT mode went up: ask the PIC
     void (*mode)(struct lapic *lapic);   // lapic_page_mode() may have changed
+    // An interrupt was posted: the CPU that the vCPU is on is to take it, or the next push.
+    void (*posted)(struct lapic *lapic);
 };
 
 struct apic_bus {
@@ -84,7 +87,8 @@ struct lapic {
     struct io_timer timer;
     bool lint0_level;
     u32 *page;    // the hardware's copy of the registers: lapic_page.c; null: there is none
-    bool in_page; // ISR, IRR are there; irr has what came since
+    bool in_page; // ISR, IRR are there; irr has what came since, and `posted`
+    struct posted_interrupts *posted; // null: the CPU has no such thing
 };
 
 enum lapic_lvt {
@@ -136,6 +140,8 @@ enum lapic_page_mode {
 
 // `page` is zero, 4 KiB, in the layout of the xAPIC page; null takes it away.
 void lapic_page_attach(struct lapic *lapic, u32 *page);
+// For a CPU that takes posted interrupts into the page by itself. Zero; null takes it away.
+void lapic_posted_attach(struct lapic *lapic, struct posted_interrupts *posted);
 enum lapic_page_mode lapic_page_mode(const struct lapic *lapic);
 // A read of this register (MSR - 0x800) may be served from the page.
 bool lapic_page_serves(unsigned reg);

@@ -7,8 +7,10 @@
 // a time: in the page while the guest runs (in_page), else in struct lapic, where the same code as
 // without a page works on them. TPR is always in the page. lapic_page_push() and lapic_page_pull()
 // carry them; struct lapic's irr takes what other CPUs raise meanwhile, for nobody but the hardware
-// may write the page then.
+// may write the page then. Where the CPU takes posted interrupts, edge-triggered ones wait in their
+// descriptor instead, from which it moves them into the page, or the next push or pull does.
 #include "io/lapic_regs.h"
+#include "io/posted_interrupts.h"
 #include "vmm/lib/bits.h"
 
 #define VECTOR_WORDS 8
@@ -19,6 +21,35 @@ void lapic_page_attach(struct lapic *lapic, u32 *page)
     lapic->in_page = false;
     lapic_tpr_attach(lapic, page ? lapic_page_register(lapic, LAPIC_TPR) : NULL);
     lapic_mirror_all(lapic);
+}
+
+void lapic_posted_attach(struct lapic *lapic, struct posted_interrupts *posted)
+{
+    lapic->posted = posted;
+}
+
+bool lapic_page_post(struct lapic *lapic, u8 vector)
+{
+    if (!lapic->in_page)
+        return false;
+    if (posted_add(lapic->posted, vector))
+        lapic->ops->posted(lapic);
+    return true;
+}
+
+static void posted_to_irr(struct lapic *lapic)
+{
+    if (!lapic->posted || !posted_take(lapic->posted, lapic->irr))
+        return;
+    for (unsigned i = 0; i < VECTOR_WORDS; i++)
+        lapic->irr_words |= lapic->irr[i] ? 1u << i : 0;
+}
+
+void lapic_posted_drop(struct lapic *lapic)
+{
+    u32 none[VECTOR_WORDS] = {0};
+    if (lapic->posted)
+        posted_take(lapic->posted, none);
 }
 
 // While the APIC is disabled by software it must not take interrupts, which the hardware would.
@@ -75,6 +106,7 @@ static void add_requests(struct lapic *lapic)
 
 bool lapic_page_push(struct lapic *lapic, u8 *requested, u8 *in_service)
 {
+    posted_to_irr(lapic);
     if (lapic->in_page && !lapic->irr_words)
         return false;
     if (!lapic->in_page)
@@ -87,6 +119,7 @@ bool lapic_page_push(struct lapic *lapic, u8 *requested, u8 *in_service)
 
 void lapic_page_pull(struct lapic *lapic)
 {
+    posted_to_irr(lapic);
     for (unsigned i = 0; i < VECTOR_WORDS; i++) {
         lapic->isr[i] = *page_word(lapic, LAPIC_ISR, i);
         lapic->irr[i] |= *page_word(lapic, LAPIC_IRR, i);

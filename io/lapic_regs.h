@@ -144,6 +144,11 @@ static inline void lapic_own(struct lapic *lapic)
         lapic_page_pull(lapic);
 }
 
+// --- lapic_page.c ---
+// True: the vCPU's CPU takes it from the descriptor. False: it goes to IRR, as usual.
+bool lapic_page_post(struct lapic *lapic, u8 vector);
+void lapic_posted_drop(struct lapic *lapic); // with its APIC's reset
+
 static inline u32 *lapic_page_register(const struct lapic *lapic, unsigned reg)
 {
     return &lapic->page[LAPIC_OFFSET(reg) / sizeof(u32)];

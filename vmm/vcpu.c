@@ -20,7 +20,8 @@ void vcpu_gpr_write(struct vcpu *vcpu, unsigned gpr, u64 value)
         vcpu->gpr[gpr] = value;
 }
 
-void vcpu_request(struct vcpu *vcpu, u32 requests)
+// `vector` is what interrupts the vCPU's run, if it runs on another CPU.
+static void request(struct vcpu *vcpu, u32 requests, u8 vector)
 {
     __atomic_fetch_or(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
     struct thread *thread = vcpu->thread;
@@ -31,7 +32,12 @@ void vcpu_request(struct vcpu *vcpu, u32 requests)
     // another's, perhaps of another VM, which must not be interrupted for it.
     bool runs = __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) == THREAD_RUNNING;
     if (runs && thread->cpu != this_cpu()->index)
-        apic_send_ipi(percpus[thread->cpu].apic_id, HOST_VECTOR_WAKE);
+        apic_send_ipi(percpus[thread->cpu].apic_id, vector);
+}
+
+void vcpu_request(struct vcpu *vcpu, u32 requests)
+{
+    request(vcpu, requests, HOST_VECTOR_WAKE);
 }
 
 void vcpu_load_here(struct vcpu *vcpu)
@@ -176,6 +182,13 @@ static void on_mode(struct lapic *lapic)
     vcpu_note(lapic_vcpu(lapic), VCPU_REQUEST_EVENT);
 }
 
+// In its guest, the vCPU does not notice: the CPU takes the interrupt, and finds the request at the
+// next exit. Anywhere else it is a request like all.
+static void on_posted(struct lapic *lapic)
+{
+    request(lapic_vcpu(lapic), VCPU_REQUEST_EVENT, HOST_VECTOR_POSTED);
+}
+
 const struct lapic_ops vcpu_lapic_ops = {
     .changed = on_changed,
     .nmi = on_nmi,
@@ -183,4 +196,5 @@ const struct lapic_ops vcpu_lapic_ops = {
     .startup = on_startup,
     .extint = on_changed,
     .mode = on_mode,
+    .posted = on_posted,
 };

@@ -31,6 +31,7 @@ struct trap_frame {
 #define HOST_VECTOR_WAKE                                                                           \
     0xf1 // another CPU asks for a look at the run queue, or at a vCPU's requests
 #define HOST_VECTOR_PANIC    0xf2
+#define HOST_VECTOR_POSTED   0xf3 // an interrupt was posted for the vCPU in its guest here
 #define HOST_VECTOR_DEVICE   0x40 // first of HOST_VECTOR_DEVICES for drivers
 #define HOST_VECTOR_DEVICES  32
 #define HOST_VECTOR_SPURIOUS 0xff
@@ -38,6 +39,8 @@ struct trap_frame {
 typedef void (*interrupt_handler)(void *context);
 // The handler runs with interrupts off on whichever CPU took it; end-of-interrupt is sent for it.
 void interrupt_register(u8 vector, interrupt_handler handler, void *context);
+// An interrupt that the CPU has acknowledged already, without its gate: call its handler, end it.
+void interrupt_dispatch(u8 vector);
 // Deliver ISA interrupt irq (0-15) to the booting CPU through the IOAPIC with a vector of the
 // device range. Returns an error code.
 int interrupt_route_isa(const struct boot_info *boot, unsigned irq, interrupt_handler handler,

@@ -69,8 +69,10 @@ static void interrupt_call(u8 vector)
     }
 }
 
-// HOST_VECTOR_WAKE needs no handler: its purpose is to end a HLT or a guest's run.
-static void interrupt_dispatch(u8 vector)
+// HOST_VECTOR_WAKE needs no handler: its purpose is to end a HLT or a guest's run. Nor does
+// HOST_VECTOR_POSTED, whose purpose was missed if it comes here: the request that it came with is
+// found before the next run.
+void interrupt_dispatch(u8 vector)
 {
     this_cpu()->interrupts++;
     if (vector == HOST_VECTOR_SPURIOUS)

@@ -7,6 +7,7 @@
 #include "io/lapic.c"
 #include "io/lapic_registers.c"
 #include "io/lapic_page.c"
+#include "io/posted_interrupts.c"
 #include "io/lapic_timer.c"
 #include "io/apic_bus.c"
 
@@ -14,7 +15,7 @@
 #define CLOCK_HZ 3000000000ull // three ticks are a nanosecond
 
 struct heard {
-    unsigned changed, nmi, init, startup, extint, mode;
+    unsigned changed, nmi, init, startup, extint, mode, posted;
     u8 page;
 };
 
@@ -63,7 +64,13 @@ static void on_mode(struct lapic *lapic)
         heard_by(lapic)->mode++;
 }
 
-static const struct lapic_ops ops = {on_changed, on_nmi, on_init, on_startup, on_extint, on_mode};
+static void on_posted(struct lapic *lapic)
+{
+    heard_by(lapic)->posted++;
+}
+
+static const struct lapic_ops ops = {on_changed, on_nmi,  on_init,  on_startup,
+                                     on_extint,  on_mode, on_posted};
 
 static u64 clock_now(struct io_clock *c)
 {

@@ -127,8 +127,8 @@ static void nothing_startup(struct lapic *l UNUSED, u8 page UNUSED)
 {
 }
 
-static const struct lapic_ops lapic_ops = {nothing,         nothing, nothing,
-                                           nothing_startup, nothing, nothing};
+static const struct lapic_ops lapic_ops = {nothing, nothing, nothing, nothing_startup,
+                                           nothing, nothing, nothing};
 
 static bool start_with_firmware;
 

@@ -366,3 +366,88 @@ TEST(a_random_walk_loses_no_interrupt_and_never_breaks_the_entry_checks)
         CHECK_EQ(lapic_pending(&cpus[0]), -1);
     }
 }
+
+// --- posted interrupts ---
+
+static struct posted_interrupts posted;
+
+static void setup_posted(void)
+{
+    setup_page();
+    posted = (struct posted_interrupts){.requests = {0}};
+    lapic_posted_attach(&cpus[0], &posted);
+    heard[0] = (struct heard){0};
+}
+
+// As the CPU does on a notification, in the guest.
+static void hardware_takes_posted(void)
+{
+    u32 requests[8] = {0};
+    CHECK(posted_take(&posted, requests));
+    for (unsigned i = 0; i < 8; i++)
+        *in_page(LAPIC_IRR + i) |= requests[i];
+}
+
+TEST(an_edge_that_comes_while_the_guest_runs_is_posted)
+{
+    u8 requested, in_service;
+    setup_posted();
+    lapic_raise(&cpus[0], 0x30, false); // the guest does not run yet
+    CHECK_EQ(heard[0].posted, 0);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0x30);
+    lapic_raise(&cpus[0], 0x52, false);
+    CHECK_EQ(heard[0].posted, 1);
+    lapic_raise(&cpus[0], 0x63, false); // the first notification is not taken yet
+    CHECK_EQ(heard[0].posted, 1);
+    CHECK_EQ(*in_page(LAPIC_IRR + 3), 0); // which nobody but the hardware writes
+    hardware_takes_posted();
+    CHECK_EQ(*in_page(LAPIC_IRR + 3), 1u << 3);
+    CHECK(!push(&requested, &in_service)); // nothing is left for it
+    lapic_raise(&cpus[0], 0x74, false);
+    CHECK_EQ(heard[0].posted, 2);
+    CHECK(push(&requested, &in_service)); // here before the hardware
+    CHECK_EQ(requested, 0x74);
+    CHECK_EQ(*in_page(LAPIC_IRR + 2), 1u << 18);
+    lapic_raise(&cpus[0], 0x75, false);
+    CHECK_EQ(heard[0].posted, 3);
+}
+
+TEST(a_level_is_never_posted)
+{
+    u8 requested, in_service;
+    setup_posted();
+    CHECK(push(&requested, &in_service));
+    heard[0].changed = 0;
+    lapic_raise(&cpus[0], 0x45, true);
+    CHECK_EQ(heard[0].posted, 0);
+    CHECK_EQ(heard[0].changed, 1);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0x45);
+}
+
+TEST(software_finds_what_was_posted)
+{
+    u8 requested, in_service;
+    setup_posted();
+    CHECK(push(&requested, &in_service));
+    lapic_raise(&cpus[0], 0x52, false);
+    CHECK_EQ(rd(0, LAPIC_IRR + 2), 1u << 18);
+    CHECK_EQ(lapic_pending(&cpus[0]), 0x52);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0x52);
+}
+
+TEST(init_drops_what_was_posted)
+{
+    u8 requested, in_service;
+    setup_posted();
+    CHECK(push(&requested, &in_service));
+    lapic_raise(&cpus[0], 0x52, false);
+    lapic_init_signal(&cpus[0]);
+    wr(0, LAPIC_SVR, SVR_ENABLE | 0xff);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0);
+    lapic_raise(&cpus[0], 0x52, false);
+    CHECK_EQ(heard[0].posted, 2); // notified anew
+}

@@ -25,6 +25,7 @@ static struct thread *self;
 static u64 cr2, rflags;
 static unsigned kills, wakes, ipis, loads, unloads;
 static u32 ipi_to;
+static u8 ipi_vector;
 
 void vm_kill(struct vm *m, const char *format, ...)
 {
@@ -47,7 +48,8 @@ void thread_wake(struct thread *thread)
 
 void apic_send_ipi(u32 apic_id, u8 vector)
 {
-    CHECK_EQ(vector, HOST_VECTOR_WAKE);
+    CHECK(vector == HOST_VECTOR_WAKE || vector == HOST_VECTOR_POSTED);
+    ipi_vector = vector;
     ipi_to = apic_id;
     ipis++;
 }
@@ -252,6 +254,20 @@ TEST(a_request_reaches_a_vcpu_on_another_cpu)
     CHECK_EQ(wakes, 2);
     CHECK_EQ(ipis, 2);
     CHECK_EQ(ipi_to, 8);
+}
+
+TEST(what_is_posted_interrupts_with_its_own_vector)
+{
+    reset();
+    self = &threads[1];
+    here = &percpus[1];
+    vcpu_lapic_ops.posted(&vcpus[0].lapic);
+    CHECK_EQ(vcpus[0].requests, VCPU_REQUEST_EVENT); // for when it is not in its guest
+    CHECK_EQ(wakes, 1);
+    CHECK_EQ(ipis, 1);
+    CHECK_EQ(ipi_vector, HOST_VECTOR_POSTED);
+    vcpu_lapic_ops.changed(&vcpus[0].lapic);
+    CHECK_EQ(ipi_vector, HOST_VECTOR_WAKE);
 }
 
 TEST(a_request_to_a_vcpu_that_waits_for_its_turn_interrupts_nobody)

@@ -15,7 +15,7 @@ static struct vcpu vcpus[CPUS];
 static struct vmx_vcpu parts[CPUS];
 static struct vmx_cpu fake_vmx_cpu;
 static enum lapic_page_mode mode;
-static u8 frames[4][PAGE_SIZE] ALIGNED(4096);
+static u8 frames[6][PAGE_SIZE] ALIGNED(4096);
 static unsigned frames_used, flushes;
 static bool mapped, reads[X2APIC_REGISTERS], writes[X2APIC_REGISTERS];
 static bool news;
@@ -53,6 +53,11 @@ int guest_memory_unmap(struct guest_memory *gm, gpa_t base, u64 size)
 void lapic_tpr_attach(struct lapic *lapic, u32 *tpr)
 {
     lapic->tpr_at = tpr;
+}
+
+void lapic_posted_attach(struct lapic *lapic, struct posted_interrupts *posted)
+{
+    lapic->posted = posted;
 }
 
 void lapic_page_attach(struct lapic *lapic, u32 *page)
@@ -157,6 +162,38 @@ TEST(the_page_is_given_back)
     CHECK(v.apic_page);
     vmx_apic_destroy(&v);
     CHECK_EQ(frames_used, with_page - 1);
+}
+
+TEST(posted_interrupts_have_a_descriptor_where_the_cpu_processes_them)
+{
+    fresh();
+    struct vmx_vcpu v = {.vcpu = &vcpus[0]};
+    unsigned before = frames_used;
+    vmx_capabilities.controls[CONTROLS_PIN] = PIN_NMI_EXITING;
+    vmx_capabilities.allowed[CONTROLS_PIN] = PIN_PROCESS_POSTED_INTERRUPTS;
+    vmcs_write_apic(&parts[0]); // made before
+    CHECK_EQ(fake_fields[VMCS_PIN_BASED_CONTROLS], 0);
+    CHECK_EQ(vmx_apic_create(&v), OK);
+    CHECK_EQ(frames_used, before + 2);
+    CHECK(v.posted && vcpus[0].lapic.posted == v.posted);
+    CHECK_EQ(hva_to_hpa(v.posted) % 64, 0);
+    fake_vmx_cpu.current = &v;
+    vmcs_write_apic(&v);
+    CHECK_EQ(fake_fields[VMCS_PIN_BASED_CONTROLS], PIN_PROCESS_POSTED_INTERRUPTS | PIN_NMI_EXITING);
+    CHECK_EQ(fake_fields[VMCS_POSTED_INTERRUPT_NOTIFICATION_VECTOR], HOST_VECTOR_POSTED);
+    CHECK_EQ(fake_fields[VMCS_POSTED_INTERRUPT_DESCRIPTOR], hva_to_hpa(v.posted));
+    vmx_apic_destroy(&v);
+    CHECK(!vcpus[0].lapic.posted);
+    CHECK_EQ(frames_used, before);
+    frames_used = ARRAY_SIZE(frames) - 1; // enough for the page alone
+    v = (struct vmx_vcpu){.vcpu = &vcpus[0]};
+    CHECK_EQ(vmx_apic_create(&v), ERR_NO_MEMORY);
+    vmx_apic_destroy(&v);
+    vm.apic_hardware = false; // software needs none
+    v = (struct vmx_vcpu){.vcpu = &vcpus[0]};
+    CHECK_EQ(vmx_apic_create(&v), OK);
+    CHECK(!v.posted);
+    vmx_apic_destroy(&v);
 }
 
 TEST(no_memory_for_the_page_is_an_error)

@@ -8,6 +8,7 @@
 // that makes its frame the APIC-access page is a vCPU's own. So the frame is mapped only while
 // every vCPU has the control; else each access is a stage-2 fault, and emulated.
 #include "arch/x86_64/vmx/vmx.h"
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/regs.h"
 #include "mm/frame.h"
 #include "vmm/lib/error.h"
@@ -37,6 +38,18 @@ static bool access_page_make(void)
     return there;
 }
 
+static int posted_create(struct vmx_vcpu *v)
+{
+    if (!(vmx_capabilities.allowed[CONTROLS_PIN] & PIN_PROCESS_POSTED_INTERRUPTS))
+        return OK;
+    hpa_t frame = frame_alloc_zero(FRAME_ORDER_4K, FRAME_ENGINE); // it must be aligned
+    if (frame == HPA_NONE)
+        return ERR_NO_MEMORY;
+    v->posted = hpa_to_hva(frame);
+    lapic_posted_attach(&v->vcpu->lapic, v->posted);
+    return OK;
+}
+
 int vmx_apic_create(struct vmx_vcpu *v)
 {
     bool hardware = v->vcpu->vm->apic_hardware;
@@ -53,7 +66,7 @@ int vmx_apic_create(struct vmx_vcpu *v)
     if (!access_page_make())
         return ERR_NO_MEMORY;
     lapic_page_attach(&v->vcpu->lapic, v->apic_page);
-    return OK;
+    return posted_create(v);
 }
 
 void vmx_apic_destroy(struct vmx_vcpu *v)
@@ -62,6 +75,10 @@ void vmx_apic_destroy(struct vmx_vcpu *v)
         return;
     lapic_page_attach(&v->vcpu->lapic, NULL);
     frame_free(hva_to_hpa(v->apic_page), FRAME_ORDER_4K);
+    if (!v->posted)
+        return;
+    lapic_posted_attach(&v->vcpu->lapic, NULL);
+    frame_free(hva_to_hpa(v->posted), FRAME_ORDER_4K);
 }
 
 // `access`: how the guest reaches its registers.
@@ -78,6 +95,12 @@ static void write_delivery(struct vmx_vcpu *v)
     vmwrite(VMCS_GUEST_INTERRUPT_STATUS, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(v->eoi_exits); i++)
         vmwrite(VMCS_EOI_EXIT_BITMAP_0 + VMCS_EOI_EXIT_STRIDE * i, 0);
+    if (!v->posted)
+        return;
+    vmwrite(VMCS_PIN_BASED_CONTROLS,
+            vmx_capabilities.controls[CONTROLS_PIN] | PIN_PROCESS_POSTED_INTERRUPTS);
+    vmwrite(VMCS_POSTED_INTERRUPT_NOTIFICATION_VECTOR, HOST_VECTOR_POSTED);
+    vmwrite(VMCS_POSTED_INTERRUPT_DESCRIPTOR, hva_to_hpa(v->posted));
 }
 
 void vmcs_write_apic(struct vmx_vcpu *v)

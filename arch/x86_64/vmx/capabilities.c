@@ -63,6 +63,7 @@ static const struct control proc2_controls[] = {
 static const struct control exit_controls[] = {
     {EXIT_CONTROL_HOST_64BIT, REQUIRED, "a 64-bit host"},
     {EXIT_CONTROL_SAVE_DEBUG_CONTROLS, REQUIRED, "saving debug controls"},
+    {EXIT_CONTROL_ACKNOWLEDGE, REQUIRED, "acknowledging interrupts on exit"},
     {EXIT_CONTROL_LOAD_PAT, REQUIRED, "loading IA32_PAT on exit"},
     {EXIT_CONTROL_LOAD_EFER, REQUIRED, "loading IA32_EFER on exit"},
 };
@@ -87,6 +88,7 @@ static const struct apic_part {
     {CONTROLS_PROC2, PROC2_VIRTUAL_INTERRUPT_DELIVERY, true, "virtual-interrupt delivery"},
     {CONTROLS_PROC2, PROC2_VIRTUALIZE_APIC_ACCESSES, false, "APIC accesses"},
     {CONTROLS_PROC2, PROC2_VIRTUALIZE_X2APIC_MODE, false, "x2APIC mode"},
+    {CONTROLS_PIN, PIN_PROCESS_POSTED_INTERRUPTS, false, "posted interrupts"},
 };
 
 static const struct control_table {

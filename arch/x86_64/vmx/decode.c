@@ -3,6 +3,7 @@
 // is read. Past this file nobody knows an exit qualification. SDM volume 3, "VMX Basic Exit
 // Reasons", "Basic VM-Exit Information".
 #include "arch/x86_64/vmx/vmx.h"
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/asm.h"
 #include "arch/x86_64/regs.h"
 #include "vmm/lib/bits.h"
@@ -27,15 +28,27 @@ static void decode_undefined(struct vcpu *vcpu, struct vm_exit *exit)
     exit->detail = vmread(VMCS_EXIT_REASON);
 }
 
-// Interrupts stay pending at an exit ("acknowledge interrupt on exit" is off). The timer may have
-// ended the run in place of an interrupt: some emulators do not exit for one while the guest has
-// interrupts disabled.
+static void no_detail(struct vm_exit *exit)
+{
+    exit->vector = 0;
+    exit->detail = 0;
+}
+
+// The CPU has acknowledged it ("Acknowledge interrupt on exit").
 static void decode_interrupt(struct vcpu *vcpu, struct vm_exit *exit)
 {
     (void)vcpu;
+    interrupt_dispatch((u8)vmread(VMCS_EXIT_INTERRUPTION_INFO));
+    no_detail(exit);
+}
+
+// It may have ended the run in place of an interrupt: some emulators do not exit for one while the
+// guest has interrupts disabled.
+static void decode_timer(struct vcpu *vcpu, struct vm_exit *exit)
+{
+    (void)vcpu;
     interrupts_take();
-    exit->vector = 0;
-    exit->detail = 0;
+    no_detail(exit);
 }
 
 static void decode_msr(struct vcpu *vcpu, struct vm_exit *exit)
@@ -215,7 +228,7 @@ static void decode_ept_misconfiguration(struct vcpu *vcpu, struct vm_exit *exit)
 const struct vmx_row vmx_rows[VMX_EXIT_REASON_COUNT] = {
     [VMX_EXIT_EXCEPTION_OR_NMI] = {decode_exception, EXIT_EXCEPTION, VMX_ROW_DELIVERY},
     [VMX_EXIT_EXTERNAL_INTERRUPT] = {decode_interrupt, EXIT_INTERRUPT, 0},
-    [VMX_EXIT_PREEMPTION_TIMER] = {decode_interrupt, EXIT_TIMER, 0},
+    [VMX_EXIT_PREEMPTION_TIMER] = {decode_timer, EXIT_TIMER, 0},
     [VMX_EXIT_INTERRUPT_WINDOW] = {decode_plain, EXIT_WINDOW, 0},
     [VMX_EXIT_TPR_BELOW_THRESHOLD] = {decode_plain, EXIT_WINDOW, 0},
     [VMX_EXIT_NMI_WINDOW] = {decode_plain, EXIT_NMI_WINDOW, 0},

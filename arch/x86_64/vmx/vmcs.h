@@ -9,6 +9,7 @@
 // One list makes the enum and the names that explain.c prints.
 #define VMCS_FIELD_LIST(X)                                                                         \
     X(VIRTUAL_PROCESSOR_ID, 0x0000)                                                                \
+    X(POSTED_INTERRUPT_NOTIFICATION_VECTOR, 0x0002)                                                \
     X(GUEST_ES_SELECTOR, 0x0800)                                                                   \
     X(GUEST_CS_SELECTOR, 0x0802)                                                                   \
     X(GUEST_SS_SELECTOR, 0x0804)                                                                   \
@@ -31,6 +32,7 @@
     X(TSC_OFFSET, 0x2010)                                                                          \
     X(VIRTUAL_APIC_ADDRESS, 0x2012)                                                                \
     X(APIC_ACCESS_ADDRESS, 0x2014)                                                                 \
+    X(POSTED_INTERRUPT_DESCRIPTOR, 0x2016)                                                         \
     X(EPT_POINTER, 0x201a)                                                                         \
     X(EOI_EXIT_BITMAP_0, 0x201c)                                                                   \
     X(EOI_EXIT_BITMAP_1, 0x201e)                                                                   \
@@ -154,6 +156,7 @@ enum vmcs_field {
 #define PIN_NMI_EXITING                BIT(3)
 #define PIN_VIRTUAL_NMIS               BIT(5)
 #define PIN_PREEMPTION_TIMER           BIT(6)
+#define PIN_PROCESS_POSTED_INTERRUPTS  BIT(7)
 
 // "Processor-Based VM-Execution Controls"
 #define PROC_INTERRUPT_WINDOW_EXITING BIT(2)
@@ -190,6 +193,7 @@ enum vmcs_field {
 // "VM-Exit Controls", "VM-Entry Controls"
 #define EXIT_CONTROL_SAVE_DEBUG_CONTROLS BIT(2)
 #define EXIT_CONTROL_HOST_64BIT          BIT(9)
+#define EXIT_CONTROL_ACKNOWLEDGE         BIT(15)
 #define EXIT_CONTROL_LOAD_PAT            BIT(19)
 #define EXIT_CONTROL_LOAD_EFER           BIT(21)
 

@@ -33,7 +33,8 @@ struct vmx_vcpu {
     u32 entry_controls;
     // apic.c; the page holds TPR alone where the local APIC is software, or is null.
     u32 *apic_page;
-    u64 eoi_exits[4]; // what the VMCS holds
+    struct posted_interrupts *posted; // null: the CPU processes none, or the local APIC is software
+    u64 eoi_exits[4];                 // what the VMCS holds
     bool apic_inside; // accesses to the page at LAPIC_BASE_DEFAULT are the hardware's
     u64 eptp;
     hpa_t vmcs;
