@@ -102,6 +102,17 @@ static unsigned copy_legacy(const ZydisDecodedInstruction *z, const u8 *bytes, u
     return n;
 }
 
+// Those of which no operand shows that it is a general register's: it is implied, or in memory.
+static bool implies_general(const ZydisDecodedInstruction *z)
+{
+    static const ZydisMnemonic mnemonics[] = {ZYDIS_MNEMONIC_VCVTSI2SD, ZYDIS_MNEMONIC_VCVTSI2SS,
+                                              ZYDIS_MNEMONIC_VPCMPESTRI, ZYDIS_MNEMONIC_VPCMPESTRM};
+    for (unsigned i = 0; i < ARRAY_SIZE(mnemonics); i++)
+        if (z->mnemonic == mnemonics[i])
+            return true;
+    return false;
+}
+
 // Other modes ignore VEX.vvvv's high bit, and VEX.W with general registers.
 static unsigned copy_vex(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
                          const u8 *bytes, u8 *to)
@@ -114,7 +125,7 @@ static unsigned copy_vex(const ZydisDecodedInstruction *z, const ZydisDecodedOpe
     if (z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
         return n;
     *last |= VEX_V_HIGH;
-    if (to[0] != VEX_2 && names_general(operands, z->operand_count))
+    if (to[0] != VEX_2 && (names_general(operands, z->operand_count) || implies_general(z)))
         *last &= (u8)~VEX_W;
     return n;
 }

@@ -167,6 +167,10 @@ TEST(bits_that_other_modes_ignore)
     CHECK(MADE_IS("\xc4\xe2\xf1\x98\x84\x24\x48\0\0\0"));
     AT_DEVICE("\xc4\xe3\x71\x4a\x07\x20"); // vblendvps xmm0, xmm1, [edi], xmm2
     CHECK(MADE_IS("\xc4\xe3\x71\x4a\x84\x24\x48\0\0\0\x20"));
+    AT_DEVICE("\xc4\xe1\xfa\x2a\x07"); // vcvtsi2ss xmm0, xmm0, dword [edi], with W
+    CHECK(MADE_IS("\xc4\xe1\x7a\x2a\x84\x24\x48\0\0\0"));
+    AT_DEVICE("\xc4\xe3\xf9\x61\x07\x0c"); // vpcmpestri xmm0, [edi], 12, with W: EAX, EDX
+    CHECK(MADE_IS("\xc4\xe3\x79\x61\x84\x24\x48\0\0\0\x0c"));
     segments[SEG_CS].access = CODE16;
     CHECK_EQ(AT_DEVICE("\x67\xf2\x0f\x38\xf1\x07"), ACTION_STOP); // crc32 eax, word [edi]
 }
