@@ -140,8 +140,8 @@ static void startup(struct lapic *l UNUSED, u8 page UNUSED)
 {
 }
 
-static const struct lapic_ops lapic_ops = {nothing, nothing, lapic_init_signal,
-                                           startup, nothing, nothing};
+static const struct lapic_ops lapic_ops = {nothing, nothing, lapic_init_signal, startup, nothing,
+                                           nothing, nothing};
 
 static void start(void)
 {
