@@ -127,10 +127,11 @@ void lapic_raise(struct lapic *lapic, u8 vector, bool level)
     }
     u32 bit = 1u << vector % 32;
     u32 *tmr = &lapic->tmr[vector / 32];
+    bool edge = !level && !(*tmr & bit); // so that TMR in the page is right as it is
     *tmr = level ? *tmr | bit : *tmr & ~bit;
     if (lapic->irr[vector / 32] & bit)
         return;
-    if (unlikely(lapic->posted) && !level && lapic_page_post(lapic, vector))
+    if (unlikely(lapic->posted) && edge && lapic_page_post(lapic, vector))
         return;
     vector_set(lapic->irr, &lapic->irr_words, vector);
     if (is_news(lapic, vector))

@@ -426,6 +426,24 @@ TEST(a_level_is_never_posted)
     CHECK_EQ(requested, 0x45);
 }
 
+TEST(the_first_edge_after_a_level_is_not_posted)
+{
+    u8 requested, in_service;
+    setup_posted();
+    lapic_raise(&cpus[0], 0x45, true);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(*in_page(LAPIC_TMR + 2), 1u << 5);
+    hardware_deliver(0x45);
+    lapic_raise(&cpus[0], 0x45, false);
+    lapic_raise(&cpus[0], 0x45, false); // nor another one, while the page has its TMR set
+    CHECK_EQ(heard[0].posted, 0);
+    CHECK(push(&requested, &in_service));
+    CHECK_EQ(requested, 0x45);
+    CHECK_EQ(*in_page(LAPIC_TMR + 2), 0);
+    lapic_raise(&cpus[0], 0x45, false);
+    CHECK_EQ(heard[0].posted, 1);
+}
+
 TEST(software_finds_what_was_posted)
 {
     u8 requested, in_service;
