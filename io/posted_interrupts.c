@@ -17,6 +17,8 @@ bool posted_add(struct posted_interrupts *posted, u8 vector)
 bool posted_take(struct posted_interrupts *posted, u32 requests[8])
 {
     u32 all = 0;
+    if (!(__atomic_load_n(&posted->control, __ATOMIC_SEQ_CST) & OUTSTANDING_NOTIFICATION))
+        return false; // the hardware took all, or who adds is about to notify
     __atomic_fetch_and(&posted->control, ~(u32)OUTSTANDING_NOTIFICATION, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < ARRAY_SIZE(posted->requests); i++) {
         u32 taken = __atomic_exchange_n(&posted->requests[i], 0, __ATOMIC_SEQ_CST);
