@@ -67,6 +67,7 @@ struct vcpu {
     void *decode_cache;        // vmm/emulate/emulate.c
     struct cpuid_table *cpuid; // what CPUID shows: vmm/guest_cpu/cpuid.c
     u64 gpa_reserved;          // bits 51:MAXPHYADDR: reserved in the guest's page tables
+    bool la57;                 // it may switch on 5-level paging; see vcpu_canonical()
 };
 
 enum vm_state { VM_STOPPED, VM_STARTING, VM_RUNNING, VM_CRASHED };
@@ -159,6 +160,18 @@ static inline void vcpu_note(struct vcpu *vcpu, u32 requests)
 static inline u64 vcpu_reg(struct vcpu *vcpu, enum vcpu_reg reg)
 {
     return vcpu->ops->reg_read(vcpu, reg);
+}
+
+// An address as MSRs and table registers take it: as wide as 5-level paging has them if the CPU
+// could do it, whatever the mode of paging (SDM volume 1, "Canonical Addressing").
+static inline u64 vcpu_canonical_form(const struct vcpu *vcpu, u64 address)
+{
+    unsigned unused = vcpu->la57 ? 7 : 16;
+    return (u64)((s64)(address << unused) >> unused);
+}
+static inline bool vcpu_canonical(const struct vcpu *vcpu, u64 address)
+{
+    return vcpu_canonical_form(vcpu, address) == address;
 }
 
 // --- run loop (vmm/run.c): the body of a vCPU's thread ---

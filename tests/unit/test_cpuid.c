@@ -192,10 +192,8 @@ TEST(hidden_features_stay_hidden)
     CHECK_EQ(c.eax, 0);
     // SGX, HLE, RTM, RDT, MPX, PT
     CHECK_EQ(c.ebx & (1u << 2 | 1u << 4 | 1u << 11 | 1u << 12 | 1u << 14 | 1u << 15 | 1u << 25), 0);
-    // PKU, OSPKE, WAITPKG, CET, TME, LA57, KL, PKS
-    CHECK_EQ(
-        c.ecx & (1u << 3 | 1u << 4 | 1u << 5 | 1u << 7 | 1u << 13 | 1u << 16 | 1u << 23 | 1u << 31),
-        0);
+    // PKU, OSPKE, WAITPKG, CET, TME, KL, PKS
+    CHECK_EQ(c.ecx & (1u << 3 | 1u << 4 | 1u << 5 | 1u << 7 | 1u << 13 | 1u << 23 | 1u << 31), 0);
     CHECK_EQ(c.edx & (1u << 20 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 29 | 1u << 31), 0);
     c = show(7, 1);
     CHECK_EQ(c.eax | c.ebx | c.ecx | c.edx, 0);
@@ -216,7 +214,7 @@ TEST(a_host_that_has_all_is_shown_so_far)
     CHECK_EQ(show(1, 0).ecx, 0xf7fa3203u);
     CHECK_EQ(show(1, 0).edx, 0x0f8bfbffu);
     CHECK_EQ(show(7, 0).ebx, 0xf1bf27ebu);
-    CHECK_EQ(show(7, 0).ecx, 0x00405f47u);
+    CHECK_EQ(show(7, 0).ecx, 0x00415f47u);
     CHECK_EQ(show(7, 0).edx, 0x00004410u);
     CHECK_EQ(show(0x80000001, 0).ecx, 0x00000121u);
 }
@@ -228,12 +226,12 @@ TEST(features_go_with_the_state_that_they_need)
     create();
     CHECK_EQ(show(1, 0).ecx, 0xf7fa3203u);
     CHECK_EQ(show(7, 0).ebx, 0x219c27ebu);
-    CHECK_EQ(show(7, 0).ecx, 0x00400705u);
+    CHECK_EQ(show(7, 0).ecx, 0x00410705u);
     host.xcr0 = 3; // nor AVX
     create();
     CHECK_EQ(show(1, 0).ecx, 0xc7fa2203u);
     CHECK_EQ(show(7, 0).ebx, 0x219c27cbu);
-    CHECK_EQ(show(7, 0).ecx, 0x00400105u);
+    CHECK_EQ(show(7, 0).ecx, 0x00410105u);
 }
 
 TEST(what_the_host_lacks_the_guest_lacks)
@@ -245,6 +243,7 @@ TEST(what_the_host_lacks_the_guest_lacks)
     struct cpuid c = show(7, 0);
     CHECK(c.ebx == 1u << 1 && !c.ecx && !c.edx); // TSC_ADJUST is ours
     CHECK_EQ(show(0x80000008, 0).eax, 36 | 48 << 8);
+    CHECK(!vcpu.la57);
     CHECK_EQ(vcpu.gpa_reserved, 0x000ffff000000000ull);
     CHECK_EQ(show(0x80000007, 0).edx, 1u << 8);
 }
@@ -370,12 +369,13 @@ TEST(physical_addresses)
 {
     setup(1);
     create();
-    CHECK_EQ(show(0x80000008, 0).eax, 46 | 48 << 8);
+    CHECK_EQ(show(0x80000008, 0).eax, 46 | 57 << 8); // the host has LA57
+    CHECK(vcpu.la57 && (show(7, 0).ecx & 1u << 16));
     CHECK_EQ(vcpu.gpa_reserved, 0x000fc00000000000ull);
     CHECK_EQ(vcpu.lapic.physical_bits, 46);
     host.physical_bits = 52;
     create();
-    CHECK_EQ(show(0x80000008, 0).eax, 52 | 48 << 8 | 48 << 16);
+    CHECK_EQ(show(0x80000008, 0).eax, 52 | 57 << 8 | 48 << 16);
     CHECK_EQ(vcpu.gpa_reserved, 0);
     CHECK_EQ(vcpu.lapic.physical_bits, 52);
 }

@@ -273,6 +273,11 @@ TEST(bases_must_be_canonical)
         CHECK(!wr(addresses[i], 0x0000800000000000ull));
     }
     CHECK_EQ(segments[SEG_GS].base, 0xffff800000000005ull);
+    vcpu.la57 = true; // as wide as it could have them, 5-level paging or not
+    CHECK(wr(0xc0000102, 0x00ff800000000000ull));
+    CHECK(wr(0xc0000102, 0xff00000000000000ull));
+    CHECK(!wr(0xc0000102, 0x0100000000000000ull));
+    vcpu.la57 = false;
     CHECK_EQ(segments[SEG_GS].selector, 0x23); // the rest of it stays
     CHECK(wr(0xc0000081, ~0ull) && rd(0xc0000081) == ~0ull);
     CHECK(wr(0x174, 0x10) && rd(0x174) == 0x10);

@@ -38,7 +38,7 @@ static struct cpuid fake_cpuid(u32 leaf, u32 subleaf)
     if (leaf == CPUID_EXTENDED)
         r.eax = CPUID_ADDRESS_SIZES;
     if (leaf == CPUID_ADDRESS_SIZES)
-        r.eax = 39;
+        r.eax = 39 | 57 << 8;
     if (leaf == CPUID_EXTENDED_FEATURES)
         r.edx = (u32)CPUID_80000001_EDX_RDTSCP;
     return r;
@@ -74,6 +74,7 @@ TEST(everything_there)
     CHECK(c->tsc_aux);
     CHECK_EQ(c->timer_shift, 5);
     CHECK_EQ(c->physical_bits, 39);
+    CHECK_EQ(c->linear_bits, 57);
     CHECK_EQ(vmx_stage2_max_leaf(), 3);
 }
 

@@ -7,7 +7,6 @@ static u64 rdmsr(u32 msr)
 }
 #include "arch/x86_64/vmx/explain.c"
 #include "arch/x86_64/vmx/explain_state.c"
-#define canonical   segments_canonical
 #define ia32e_guest segments_ia32e_guest
 #include "arch/x86_64/vmx/explain_segments.c"
 #include "arch/x86_64/vmx/vmcs_setup.c"
@@ -18,6 +17,7 @@ struct vmx_capabilities vmx_capabilities = {
     .cr4_fixed0 = CR4_VMXE,
     .cr4_fixed1 = 0x3767ff,
     .physical_bits = 39,
+    .linear_bits = 48,
 };
 static struct vmx_vcpu engine;
 static struct vcpu vcpu = {.engine = &engine};

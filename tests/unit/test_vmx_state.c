@@ -70,6 +70,7 @@ static void fresh(void)
         .cr4_fixed0 = CR4_VMXE,
         .cr4_fixed1 = 0x3767ff,
         .physical_bits = 39,
+        .linear_bits = 48,
     };
     fake_table_gpa = 0x1000;
     memset(fake_table, 0, sizeof(fake_table));

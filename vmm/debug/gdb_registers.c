@@ -75,7 +75,6 @@ struct reg {
 #define FIRST_SYSTEM       57
 #define TAG_EMPTY          3u
 #define TAG_BITS           2
-#define CANONICAL_BITS     48
 
 static const struct reg registers[] = {
     GPR("rax", GPR_RAX),
@@ -233,7 +232,7 @@ static bool write_rip(struct vcpu *vcpu, u64 value)
 static void write_base(struct vcpu *vcpu, unsigned which, u64 value)
 {
     struct segment segment = segment_of(vcpu, which);
-    segment.base = (u64)((s64)(value << (64 - CANONICAL_BITS)) >> (64 - CANONICAL_BITS));
+    segment.base = vcpu_canonical_form(vcpu, value);
     vcpu->ops->segment_write(vcpu, (enum vcpu_segment)which, &segment);
 }
 

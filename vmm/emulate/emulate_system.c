@@ -23,11 +23,6 @@ bool system_fault(struct system *s, u8 vector)
     return false;
 }
 
-static bool is_canonical(const struct system *s, u64 address)
-{
-    return !s->e->paging.code64 || guest_canonical(&s->e->paging, address);
-}
-
 static const struct insn_operand *operand_read(const struct insn *i)
 {
     return i->from.kind == INSN_OPERAND_NONE ? &i->to : &i->from;
@@ -81,7 +76,7 @@ static bool do_table_load(struct system *s)
     memcpy(&table.base, bytes + TABLE_BASE, sizeof(table.base));
     if (i->operand_size == sizeof(u16))
         table.base &= TABLE_BASE_16_MASK;
-    if (!is_canonical(s, table.base))
+    if (s->e->paging.code64 && !vcpu_canonical(vcpu, table.base))
         return system_fault(s, VECTOR_GP);
     vcpu->ops->segment_write(vcpu, i->op == INSN_LGDT ? SEG_GDTR : SEG_IDTR, &table);
     return true;
@@ -111,7 +106,7 @@ static bool system_descriptor_read(struct system *s, u16 selector, struct segmen
     if (!task_read(t, gva, &upper, sizeof(upper)))
         return false;
     segment->base |= upper << 32;
-    return (!((upper >> 32) & UPPER_TYPE_MASK) && guest_canonical(&t->paging, segment->base)) ||
+    return (!((upper >> 32) & UPPER_TYPE_MASK) && vcpu_canonical(s->e->vcpu, segment->base)) ||
            task_fault(t, VECTOR_GP, selector);
 }
 

@@ -36,6 +36,8 @@
 #define EBX_APIC_ID_SHIFT   24
 #define EDX_APIC            BIT(9)
 #define ECX_OSXSAVE         BIT(27)
+// Leaf 7.
+#define ECX_LA57            BIT(16)
 // Leaf 4.
 #define CACHE_TYPE_MASK     0x1fu
 #define CACHE_LEVEL_SHIFT   5
@@ -56,6 +58,7 @@
 #define ADDRESS_BITS_MASK   0xffu
 #define LINEAR_BITS_SHIFT   8
 #define LINEAR_BITS         48
+#define LINEAR_BITS_LA57    57
 #define PHYSICAL_BITS_OLD   36 // of a CPU without the leaf
 #define PHYSICAL_BITS_TOP   52
 // What a stage-2 table of four levels translates: as AMD has it, bits 23:16 say so where it is
@@ -176,6 +179,7 @@ static const struct feature {
     {0x07, ECX, 11, AVX512, "AVX512_VNNI"},
     {0x07, ECX, 12, AVX512, "AVX512_BITALG"},
     {0x07, ECX, 14, AVX512, "AVX512_VPOPCNTDQ"},
+    {0x07, ECX, 16, HOST, "LA57"},
     {0x07, ECX, 22, HOST, "RDPID"},
     {0x07, EDX, 4, FAST_STRINGS, "FSRM"},
     {0x07, EDX, 10, HOST, "MD_CLEAR"},
@@ -329,11 +333,12 @@ static unsigned physical_bits(void)
     return bits ? MIN(bits, (unsigned)PHYSICAL_BITS_TOP) : PHYSICAL_BITS_OLD;
 }
 
-static u32 address_sizes(void)
+static u32 address_sizes(bool la57)
 {
     unsigned bits = physical_bits();
     u32 guest = bits > GUEST_BITS_MAX ? GUEST_BITS_MAX << GUEST_BITS_SHIFT : 0;
-    return guest | LINEAR_BITS << LINEAR_BITS_SHIFT | bits;
+    u32 linear = la57 ? LINEAR_BITS_LA57 : LINEAR_BITS;
+    return guest | linear << LINEAR_BITS_SHIFT | bits;
 }
 
 static void extended_fill(struct cpuid_table *t)
@@ -341,7 +346,6 @@ static void extended_fill(struct cpuid_table *t)
     for (u32 leaf = CPUID_BRAND_FIRST; leaf <= CPUID_BRAND_LAST; leaf++)
         *table_leaf(t, leaf) = host_leaf(leaf, 0);
     *table_leaf(t, LEAF_EXT_CACHE) = host_leaf(LEAF_EXT_CACHE, 0);
-    table_leaf(t, LEAF_EXT_ADDRESS)->eax = address_sizes();
     t->extended[0].eax = LEAF_EXT_ADDRESS;
 }
 
@@ -358,6 +362,8 @@ int cpuid_create(struct vcpu *vcpu)
     hypervisor_fill(t);
     extended_fill(t);
     vcpu->cpuid = t;
+    vcpu->la57 = table_leaf(t, LEAF_FEATURES7)->ecx & ECX_LA57;
+    table_leaf(t, LEAF_EXT_ADDRESS)->eax = address_sizes(vcpu->la57);
     vcpu->lapic.physical_bits = (u8)physical_bits();
     vcpu->gpa_reserved = (BIT(PHYSICAL_BITS_TOP) - 1) & ~(BIT(physical_bits()) - 1);
     return OK;

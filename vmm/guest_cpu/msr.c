@@ -155,11 +155,6 @@ static bool mcg_status_write(struct vcpu *vcpu, u32 index, u64 value)
     return value == 0; // other values are for the CPU to set
 }
 
-static bool canonical(u64 address)
-{
-    return (u64)((s64)(address << 16) >> 16) == address;
-}
-
 struct register_msr {
     u32 index;
     u8 reg;             // enum vcpu_reg
@@ -198,7 +193,7 @@ static bool register_read(struct vcpu *vcpu, u32 index, u64 *value)
 static bool register_write(struct vcpu *vcpu, u32 index, u64 value)
 {
     const struct register_msr *m = register_msr(index);
-    if (!m || (m->address && !canonical(value)))
+    if (!m || (m->address && !vcpu_canonical(vcpu, value)))
         return false;
     if (!m->wide)
         value = (u32)value;
@@ -239,7 +234,7 @@ static bool segment_base_write(struct vcpu *vcpu, u32 index, u64 value)
 {
     enum vcpu_segment which = index == MSR_IA32_FS_BASE ? SEG_FS : SEG_GS;
     struct segment s;
-    if (!canonical(value))
+    if (!vcpu_canonical(vcpu, value))
         return false;
     vcpu->ops->segment_read(vcpu, which, &s);
     s.base = value;

@@ -217,14 +217,16 @@ static const char *ept_refuses(const struct vmx_capabilities *caps)
 
 // SDM volume 2, "CPUID", leaf 80000008H.
 #define CPUID_ADDRESS_SIZES      0x80000008
-#define PHYSICAL_BITS_MASK       0xffu
+#define ADDRESS_BITS_MASK        0xffu
+#define LINEAR_BITS_SHIFT        8
 #define PHYSICAL_BITS_UNREPORTED 36
+#define LINEAR_BITS_UNREPORTED   48
 
-static unsigned physical_bits_probe(void)
+static unsigned address_bits_probe(unsigned shift, unsigned unreported)
 {
     if (cpuid(CPUID_EXTENDED, 0).eax < CPUID_ADDRESS_SIZES)
-        return PHYSICAL_BITS_UNREPORTED;
-    return cpuid(CPUID_ADDRESS_SIZES, 0).eax & PHYSICAL_BITS_MASK;
+        return unreported;
+    return cpuid(CPUID_ADDRESS_SIZES, 0).eax >> shift & ADDRESS_BITS_MASK;
 }
 
 static void features_probe(struct vmx_capabilities *caps)
@@ -236,7 +238,8 @@ static void features_probe(struct vmx_capabilities *caps)
     caps->vectoring_stale = caps->revision == VMX_REVISION_BOCHS;
     caps->vpid = caps->controls[CONTROLS_PROC2] & PROC2_ENABLE_VPID;
     caps->accessed_dirty = caps->ept_vpid & EPT_CAP_ACCESSED_DIRTY;
-    caps->physical_bits = physical_bits_probe();
+    caps->physical_bits = address_bits_probe(0, PHYSICAL_BITS_UNREPORTED);
+    caps->linear_bits = address_bits_probe(LINEAR_BITS_SHIFT, LINEAR_BITS_UNREPORTED);
     caps->timer_shift = (unsigned)(rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_TIMER_MASK);
     caps->cr0_fixed0 = rdmsr(MSR_IA32_VMX_CR0_FIXED0);
     caps->cr0_fixed1 = rdmsr(MSR_IA32_VMX_CR0_FIXED1);

@@ -23,6 +23,7 @@ struct vmx_capabilities {
     u64 cr0_fixed0, cr0_fixed1;
     u64 cr4_fixed0, cr4_fixed1;
     unsigned physical_bits; // width of a physical address
+    unsigned linear_bits;   // and of a linear one: 48, or 57 if there is 5-level paging
     bool vpid;
     bool accessed_dirty;
     bool vectoring_stale; // virtual-interrupt delivery has the errors of Bochs: docs/testing.md

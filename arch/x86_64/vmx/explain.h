@@ -2,6 +2,7 @@
 // The entry checks of the SDM in groups, each rule a line of explain_*.c. The VMCS is current.
 #pragma once
 
+#include "arch/x86_64/vmx/capabilities.h"
 #include "vmm/lib/types.h"
 
 struct explanation {
@@ -9,6 +10,13 @@ struct explanation {
     void *context;
     unsigned violations;
 };
+
+// As wide as the CPU takes them, whatever the mode of paging.
+static inline bool canonical(u64 address)
+{
+    unsigned unused = 64 - vmx_capabilities.linear_bits;
+    return (u64)((s64)(address << unused) >> unused) == address;
+}
 
 // Print the field, its value and the rule, unless the rule was kept.
 void explain_rule(struct explanation *e, bool kept, u32 field, const char *rule);

@@ -68,11 +68,6 @@ static bool usable(const struct checked *c)
     return !(c->s.access & SEGMENT_UNUSABLE);
 }
 
-static bool canonical(u64 gva)
-{
-    return (u64)((s64)(gva << 16) >> 16) == gva;
-}
-
 static bool ia32e_guest(void)
 {
     return vmread(VMCS_ENTRY_CONTROLS) & ENTRY_CONTROL_IA32E_MODE_GUEST;

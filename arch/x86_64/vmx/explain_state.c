@@ -13,11 +13,6 @@ static bool ia32e_guest(void)
     return vmread(VMCS_ENTRY_CONTROLS) & ENTRY_CONTROL_IA32E_MODE_GUEST;
 }
 
-static bool canonical(u64 gva)
-{
-    return (u64)((s64)(gva << 16) >> 16) == gva;
-}
-
 static bool physical(u64 address)
 {
     return !(address >> vmx_capabilities.physical_bits);
@@ -91,10 +86,11 @@ static void explain_rip_rflags(struct explanation *e)
     bool code64 = ia32e_guest() && (vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & SEGMENT_L);
     u64 type = bits_get(info, INTERRUPTION_TYPE_SHIFT, INTERRUPTION_TYPE_WIDTH);
     bool external = (info & INTERRUPTION_VALID) && type == EVENT_EXTERNAL;
-    u64 high = (u64)((s64)rip >> 48);
+    u64 high = (u64)((s64)rip >> vmx_capabilities.linear_bits);
     explain_rule(e, code64 || !(rip >> 32), VMCS_GUEST_RIP,
                  "bits 63:32 must be 0 outside 64-bit code");
-    explain_rule(e, !code64 || !high || !~high, VMCS_GUEST_RIP, "bits 63:48 must be alike");
+    explain_rule(e, !code64 || !high || !~high, VMCS_GUEST_RIP,
+                 "the bits above a linear address must be alike");
     explain_rule(e, !(rflags & RFLAGS_MUST_BE_0) && (rflags & RFLAGS_RESERVED), VMCS_GUEST_RFLAGS,
                  "a reserved bit has the wrong value");
     explain_rule(e, !(rflags & RFLAGS_VM) || (!ia32e_guest() && (vmread(VMCS_GUEST_CR0) & CR0_PE)),

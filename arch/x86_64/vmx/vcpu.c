@@ -115,16 +115,16 @@ u64 vmx_swapped_msr_read(const struct vmx_vcpu *v, unsigned index)
 }
 
 // What the hardware would refuse with #GP is cut to what it takes: the values are the guest's.
-static u64 swapped_msr_valid(u32 msr, u64 value)
+static u64 swapped_msr_valid(const struct vcpu *vcpu, u32 msr, u64 value)
 {
     if (msr == MSR_IA32_FMASK || msr == MSR_IA32_TSC_AUX)
         return (u32)value;
-    return msr == MSR_IA32_STAR ? value : (u64)((s64)(value << 16) >> 16);
+    return msr == MSR_IA32_STAR ? value : vcpu_canonical_form(vcpu, value);
 }
 
 void vmx_swapped_msr_write(struct vmx_vcpu *v, unsigned index, u64 value)
 {
-    value = swapped_msr_valid(swapped_msrs[index], value);
+    value = swapped_msr_valid(v->vcpu, swapped_msrs[index], value);
     v->msrs[index] = value;
     if (v->loaded && index < swapped_msr_count())
         wrmsr(swapped_msrs[index], value);
