@@ -12,6 +12,7 @@ EXIT = {"devices": "debug-exit"}
 INI = vm("devices", kernel=r"\guests\devices", initrd=r"\guests\module", cmdline="devices-test", memory="16M",
          boot="multiboot", devices="debug-exit, debugcon, testdev, fwcfg") + \
     vm("elf", kernel=r"\guests\elf", memory="16M", **EXIT) + \
+    vm("low", kernel=r"\guests\low", memory="16M", **EXIT) + \
     vm("mb2", kernel=r"\guests\mb2", memory="16M", **EXIT) + \
     vm("pvh", kernel=r"\guests\pvh", memory="16M", **EXIT) + \
     "module = \\guests\\flat first\nmodule = \\guests\\module second one\n" + \
@@ -30,18 +31,27 @@ def words(*values):
     return b"".join((v & 0xffffffff).to_bytes(4, "little") for v in values)
 
 
-def elf_file(entry, code, note=b""):
+def elf_file(entry, code, note=b"", linked=0xc0200000, loaded=0x200000):
     """An ELF file linked at 3 GiB, loaded at 2 MiB; its second segment is the note."""
     start = 52 + 2 * 32
     header = b"\x7fELF" + bytes((1, 1, 1)) + bytes(9) + words(2 | 3 << 16, 1, entry, 52, 0, 0)
     header += words(52 | 32 << 16, 2, 0)
-    header += words(1, start, 0xc0200000, 0x200000, len(code), 0x2000, 5, 4)
+    header += words(1, start, linked, loaded, len(code), 0x2000, 5, 4)
     return header + words(4, start + len(code), 0, 0, len(note), len(note), 4, 4) + code + note
 
 
 def elf_kernel():
     """mov al, 0x2a; out 0xf4, al; hlt behind a multiboot header."""
     return elf_file(0xc020000c, words(0x1badb002, 0, -0x1badb002) + bytes((0xb0, 0x2a, 0xe6, 0xf4, 0xf4)))
+
+
+def low_kernel():
+    """A kernel at 0x8000: lgdt [0x802f]; jmp 8:0x801a; to real mode; mov ax, cs; add al, 0x55; out 0xf4, al; hlt."""
+    code = bytes((0x0f, 0x01, 0x15)) + words(0x802f) + b"\xea" + words(0x801a) + bytes((8, 0))
+    code += bytes((0x0f, 0x20, 0xc0, 0x24, 0xfe, 0x0f, 0x22, 0xc0, 0xea, 0x27, 0x80, 0, 0))
+    code += bytes((0x8c, 0xc8, 0x04, 0x55, 0xe6, 0xf4, 0xf4, 0x90))
+    code += bytes((15, 0)) + words(0x8035) + bytes(8) + words(0x0000ffff, 0x00009b00)  # GDTR, GDT: 16-bit code
+    return elf_file(0x800c, words(0x1badb002, 0, -0x1badb002) + code, linked=0x8000, loaded=0x8000)
 
 
 def multiboot2_kernel():
@@ -58,8 +68,8 @@ def pvh_kernel():
 
 
 FILES = {"guests/devices": "build/guests/devices.bin", "guests/module": lambda: b"module content",
-         "guests/flat": lambda: FLAT_CODE, "guests/elf": elf_kernel, "guests/mb2": multiboot2_kernel,
-         "guests/pvh": pvh_kernel}
+         "guests/flat": lambda: FLAT_CODE, "guests/elf": elf_kernel, "guests/low": low_kernel,
+         "guests/mb2": multiboot2_kernel, "guests/pvh": pvh_kernel}
 
 
 def check_exit(run, name, code):
@@ -79,6 +89,7 @@ def boot_ways(run):
     info = run.command("info devices")
     run.check("info shows the exit code", "debug exit, code 43" in info, info)
     check_exit(run, "elf", 0x2a << 1 | 1)
+    check_exit(run, "low", 0x55 << 1 | 1)
     check_exit(run, "mb2", 0x89 << 1 | 1)
     check_exit(run, "pvh", ord("m") << 1 | 1)
     for name, selector in MODES:

@@ -195,6 +195,22 @@ TEST(each_wrong_header_is_refused)
     refused(ERR_RANGE, "raise 'memory'", start);
 }
 
+TEST(a_kernel_may_lie_in_low_memory)
+{
+    static const u64 places[] = {BOOT_GDT + PAGE_SIZE, 0x8000, BOOT_AREA - 0x1770, BOOT_AREA_END,
+                                 LAYOUT_EBDA - 0x1770};
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        start();
+        segment()->p_paddr = (u32)places[i];
+        CHECK_EQ(load(), OK);
+        CHECK(guest_has(places[i], image + CODE_OFFSET, CODE_BYTES));
+        struct multiboot_info found = info();
+        struct multiboot_module module;
+        CHECK_EQ(guest_memory_read(&gm, found.mods_addr, &module, sizeof(module)), OK);
+        CHECK(module.mod_start >= LAYOUT_HIGH);
+    }
+}
+
 TEST(each_wrong_address_is_refused)
 {
     start_kludge();
@@ -250,8 +266,16 @@ TEST(each_wrong_elf_file_is_refused)
     refused(ERR_FORMAT, "truncated", start);
     segment()->p_memsz = 1;
     refused(ERR_FORMAT, "1000 bytes for 1 bytes of memory", start);
-    segment()->p_paddr = 0x7000; // low memory is the loader's
-    refused(ERR_RANGE, "wants 0x1770 bytes at 0x7000", start);
+    segment()->p_paddr = BOOT_GDT; // this low memory is the loader's
+    refused(ERR_RANGE, "wants 0x1770 bytes at 0x1000", start);
+    segment()->p_paddr = BOOT_AREA - 0x176f;
+    refused(ERR_RANGE, "at 0xe891", start);
+    segment()->p_paddr = BOOT_AREA_END - 1;
+    refused(ERR_RANGE, "at 0x1ffff", start);
+    segment()->p_paddr = LAYOUT_EBDA - 0x176f;
+    refused(ERR_RANGE, "at 0x9e491", start);
+    segment()->p_paddr = LAYOUT_HIGH - 1;
+    refused(ERR_RANGE, "at 0xfffff", start);
     segment()->p_memsz = ~0u;
     refused(ERR_RANGE, "wants 0xffffffff bytes", start);
     elf32()->e_phoff = 2048;

@@ -52,10 +52,18 @@ bool load_plan_holds(const struct load_plan *plan, u64 gpa)
 
 // --- places ---
 
+static bool lies_within(const struct load_part *part, u64 start, u64 end)
+{
+    return part->gpa >= start && part->gpa <= end && part->size <= end - part->gpa;
+}
+
+// Low memory is free around what is written there; nothing says where ESP is at the entry, so the
+// stack is not kept.
 static int check_part(const struct guest_image *in, const struct load_part *part)
 {
     u64 end = layout_below_4g(in->memory);
-    if (part->gpa < LAYOUT_HIGH || part->gpa > end || part->size > end - part->gpa)
+    if (!lies_within(part, BOOT_GDT + PAGE_SIZE, BOOT_AREA) &&
+        !lies_within(part, BOOT_AREA_END, LAYOUT_EBDA) && !lies_within(part, LAYOUT_HIGH, end))
         return guest_image_refuse(in, ERR_RANGE,
                                   "wants 0x%llx bytes at 0x%llx; there is memory from 0x%llx to "
                                   "0x%llx",
@@ -85,7 +93,7 @@ static int place_modules(struct load_plan *plan, u64 next)
 
 int load_plan_place(struct load_plan *plan)
 {
-    u64 end = 0;
+    u64 end = LAYOUT_HIGH; // modules lie in main memory
     for (unsigned i = 0; i < plan->count; i++) {
         int error = check_part(plan->in, &plan->parts[i]);
         if (error != OK)

@@ -33,7 +33,8 @@ MUST_CHECK int load_plan_add(struct load_plan *plan, const struct load_part *par
 MUST_CHECK int load_plan_add_addresses(struct load_plan *plan, const struct load_addresses *a,
                                        u64 header_offset);
 bool load_plan_holds(const struct load_plan *plan, u64 gpa);
-// The parts, their entry and then the modules must lie in main memory below 4 GiB.
+// The parts and their entry must lie in main memory below 4 GiB, or in low memory that holds
+// nothing else (a real-mode program has no choice); the modules in main memory, behind them.
 MUST_CHECK int load_plan_place(struct load_plan *plan);
 
 #define BOOT_AREA     0x10000ull
