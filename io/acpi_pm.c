@@ -15,6 +15,7 @@
 #define PM1_ENABLES      (PM1_TIMER | PM1_GLOBAL | PM1_POWER_BUTTON | PM1_SLEEP_BUTTON | PM1_RTC)
 
 #define PM1_CONTROL_SCI_ENABLE 0x0001
+#define SLEEP_TYPE_S5_QEMU     0
 #define PM1_CONTROL_KEPT       0x1c02 // sleep type, bus master reload
 
 #define RESET_CPU  0x04 // going up resets
@@ -106,12 +107,20 @@ static u32 merge(u32 old, u32 lanes, u32 value)
     return (old & ~lanes) | (value & lanes);
 }
 
+// Type 0 is what QEMU's machines take for S5. Programs for them write it to these very ports
+// without a look at \_S5.
+static bool powers_off(u32 control)
+{
+    u32 type = (u32)bits_get(control, ACPI_PM1_SLEEP_TYPE_SHIFT, 3);
+    return type == ACPI_SLEEP_TYPE_S5 || type == SLEEP_TYPE_S5_QEMU;
+}
+
 static void acpi_pm_write_control(struct acpi_pm *pm, u32 lanes, u32 value)
 {
     u32 control = merge(pm->pm1_control, lanes, value);
     pm->pm1_control = (control & PM1_CONTROL_KEPT) | PM1_CONTROL_SCI_ENABLE;
     bool sleep = value & lanes & ACPI_PM1_SLEEP_ENABLE;
-    if (sleep && bits_get(control, ACPI_PM1_SLEEP_TYPE_SHIFT, 3) == ACPI_SLEEP_TYPE_S5)
+    if (sleep && powers_off(control))
         pulse(&pm->poweroff);
 }
 

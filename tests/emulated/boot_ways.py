@@ -14,6 +14,7 @@ INI = vm("devices", kernel=r"\guests\devices", initrd=r"\guests\module", cmdline
     vm("elf", kernel=r"\guests\elf", memory="16M", **EXIT) + \
     vm("low", kernel=r"\guests\low", memory="16M", **EXIT) + \
     vm("mb2", kernel=r"\guests\mb2", memory="16M", **EXIT) + \
+    vm("off", **FLAT | {"kernel": r"\guests\off"}) + \
     vm("pvh", kernel=r"\guests\pvh", memory="16M", **EXIT) + \
     "module = \\guests\\flat first\nmodule = \\guests\\module second one\n" + \
     vm("notmb", kernel=r"\guests\module", boot="multiboot") + \
@@ -24,6 +25,8 @@ INI = vm("devices", kernel=r"\guests\devices", initrd=r"\guests\module", cmdline
 
 # mov eax, cs; out 0xf4, al; hlt: the same in every mode. The exit code is the code segment's selector << 1 | 1.
 FLAT_CODE = bytes((0x8c, 0xc8, 0xe6, 0xf4, 0xf4))
+# mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt: how programs for QEMU power its machines off.
+OFF_CODE = bytes((0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4))
 MODES = (("real", 0), ("protected", 16), ("long", 16))
 
 
@@ -68,7 +71,7 @@ def pvh_kernel():
 
 
 FILES = {"guests/devices": "build/guests/devices.bin", "guests/module": lambda: b"module content",
-         "guests/flat": lambda: FLAT_CODE, "guests/elf": elf_kernel, "guests/low": low_kernel,
+         "guests/flat": lambda: FLAT_CODE, "guests/elf": elf_kernel, "guests/low": low_kernel, "guests/off": lambda: OFF_CODE,
          "guests/mb2": multiboot2_kernel, "guests/pvh": pvh_kernel}
 
 
@@ -94,6 +97,10 @@ def boot_ways(run):
     check_exit(run, "pvh", ord("m") << 1 | 1)
     for name, selector in MODES:
         check_exit(run, name, selector << 1 | 1)
+    run.type("start off\r")
+    run.check("sleep type 0 powers off", run.expect("VM off: powered off"))
+    run.type("\r")
+    run.expect(PROMPT)
     text = run.command("start notmb")
     run.check("a file without a header is refused", "not a multiboot kernel" in text, text)
     text = run.command("start high")

@@ -84,6 +84,17 @@ TEST(s5_powers_off)
     CHECK_EQ(chip_rises[RESET], 0);
 }
 
+TEST(programs_for_qemu_power_off_by_type_0)
+{
+    start();
+    set(4, 2, 0);
+    CHECK_EQ(chip_rises[POWEROFF], 0);
+    set(4, 2, 0x2000);
+    CHECK_EQ(chip_rises[POWEROFF], 1);
+    set(4, 2, 1 << 10 | 0x2000); // S3 there
+    CHECK_EQ(chip_rises[POWEROFF], 1);
+}
+
 TEST(general_purpose_events)
 {
     start();
