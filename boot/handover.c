@@ -3,12 +3,17 @@
 // boot services end, the final memory map is translated, and the core is entered. UEFI 2.9: 7.4
 // "EFI_BOOT_SERVICES.ExitBootServices()".
 
+#include <cpuid.h>
 #include "boot/loader.h"
 #include "boot/memory_map.h"
 
 #define STACK_SIZE    (64 * 1024)
 #define EXIT_ATTEMPTS 3
 #define CR4_LA57      (1ull << 12)
+#define CR4_CET       (1ull << 23)
+
+#define CPUID_EXTENDED_FEATURES   0x80000001u
+#define CPUID_EDX_EXECUTE_DISABLE (1u << 20)
 
 // Claiming a range for the core or a file may split one into three.
 #define SPLITS_PER_CLAIM 2
@@ -30,6 +35,24 @@ static bool five_level_paging(void)
     uint64_t cr4;
     __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
     return cr4 & CR4_LA57;
+}
+
+static bool execute_disable(void)
+{
+    uint32_t a, b, c, d;
+    return __get_cpuid(CPUID_EXTENDED_FEATURES, &a, &b, &c, &d) && (d & CPUID_EDX_EXECUTE_DISABLE);
+}
+
+// What the core could say on a serial line only: it has no screen yet when it needs these.
+static EFI_STATUS check_cpu(void)
+{
+    if (five_level_paging())
+        return loader_fail("this firmware", "runs with 5-level paging",
+                           "switch that off in its set-up", EFI_UNSUPPORTED);
+    if (!execute_disable())
+        return loader_fail("this CPU", "shows no execute-disable (XD, NX)",
+                           "switch that on in the firmware's set-up", EFI_UNSUPPORTED);
+    return EFI_SUCCESS;
 }
 
 static EFI_STATUS prepare(struct loader *loader, struct handover *h)
@@ -98,15 +121,19 @@ _Noreturn static void enter(const struct loader *loader, const struct handover *
 {
     // The System V ABI has the stack 8 bytes off 16 at a function's entry, as after a call.
     uint64_t stack_top = h->stack + STACK_SIZE - sizeof(uint64_t);
+    uint64_t cr4;
+    __asm__("mov %%cr4, %0" : "=r"(cr4));
+    // With control-flow enforcement the jump and the core's first far return would fault.
     __asm__ volatile("cli\n\t"
                      "cld\n\t"
+                     "mov %4, %%cr4\n\t"
                      "mov %0, %%cr3\n\t"
                      "mov %1, %%rsp\n\t"
                      "xor %%ebp, %%ebp\n\t"
                      "jmp *%2"
                      :
                      : "r"(h->page_tables), "r"(stack_top), "r"(loader->core.entry),
-                       "D"(loader->info)
+                       "D"(loader->info), "r"(cr4 & ~CR4_CET)
                      : "memory");
     __builtin_unreachable();
 }
@@ -114,10 +141,9 @@ _Noreturn static void enter(const struct loader *loader, const struct handover *
 EFI_STATUS handover(struct loader *loader)
 {
     struct handover h = {0};
-    if (five_level_paging())
-        return loader_fail("this firmware", "runs with 5-level paging",
-                           "switch that off in its set-up", EFI_UNSUPPORTED);
-    EFI_STATUS status = prepare(loader, &h);
+    EFI_STATUS status = check_cpu();
+    if (!EFI_ERROR(status))
+        status = prepare(loader, &h);
     if (EFI_ERROR(status))
         return status;
     Print(L"Entering the core.\r\n");

@@ -92,25 +92,65 @@ static void collect_processors(struct boot_info *info)
     Print(L"  processors: %d (%a)\r\n", info->cpu_total, source);
 }
 
-static void collect_framebuffer(struct boot_framebuffer *framebuffer)
+// False: what it shows is not reached through memory, or not by whole 32-bit pixels.
+static bool take_output(const EFI_GRAPHICS_OUTPUT_PROTOCOL *output,
+                        struct boot_framebuffer *framebuffer)
 {
-    EFI_GRAPHICS_OUTPUT_PROTOCOL *output;
-    if (BS->LocateProtocol(&GraphicsOutputProtocol, NULL, (void **)&output) != EFI_SUCCESS ||
-        !output->Mode || !output->Mode->Info)
-        return;
+    if (!output->Mode || !output->Mode->Info || !output->Mode->FrameBufferBase)
+        return false;
     const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *mode = output->Mode->Info;
     if (mode->PixelFormat == PixelRedGreenBlueReserved8BitPerColor)
         framebuffer->format = BOOT_PIXEL_RGBX;
     else if (mode->PixelFormat == PixelBlueGreenRedReserved8BitPerColor)
         framebuffer->format = BOOT_PIXEL_BGRX;
     else
-        return;
+        return false;
     framebuffer->base = output->Mode->FrameBufferBase;
     framebuffer->size = output->Mode->FrameBufferSize;
     framebuffer->width = mode->HorizontalResolution;
     framebuffer->height = mode->VerticalResolution;
     framebuffer->pitch = mode->PixelsPerScanLine * (uint32_t)sizeof(EFI_GRAPHICS_OUTPUT_BLT_PIXEL);
-    Print(L"  framebuffer: %dx%d\r\n", framebuffer->width, framebuffer->height);
+    return true;
+}
+
+static bool on_console(EFI_HANDLE handle)
+{
+    void *text;
+    return BS->HandleProtocol(handle, &TextOutProtocol, &text) == EFI_SUCCESS;
+}
+
+// With several screens the firmware's first output may be the one that stands for all of them and
+// has no memory. Of the others, one that shows the firmware's console is looked at by somebody.
+static bool find_output(struct boot_framebuffer *framebuffer)
+{
+    EFI_HANDLE *handles;
+    UINTN count;
+    bool found = false;
+    if (BS->LocateHandleBuffer(ByProtocol, &GraphicsOutputProtocol, NULL, &count, &handles) !=
+        EFI_SUCCESS)
+        return false;
+    for (UINTN i = 0; i < count; i++) {
+        EFI_GRAPHICS_OUTPUT_PROTOCOL *output;
+        bool seen = on_console(handles[i]);
+        if ((!found || seen) &&
+            BS->HandleProtocol(handles[i], &GraphicsOutputProtocol, (void **)&output) ==
+                EFI_SUCCESS &&
+            take_output(output, framebuffer)) {
+            found = true;
+            if (seen)
+                break;
+        }
+    }
+    BS->FreePool(handles);
+    return found;
+}
+
+static void collect_framebuffer(struct boot_framebuffer *framebuffer)
+{
+    if (find_output(framebuffer))
+        Print(L"  framebuffer: %dx%d\r\n", framebuffer->width, framebuffer->height);
+    else
+        Print(L"  framebuffer: none; the console is the serial port alone\r\n");
 }
 
 static void name_firmware(char *text, unsigned size)
