@@ -171,14 +171,19 @@ static const char *lacking(const char *what)
     return reason;
 }
 
+static u64 control_capability(enum vmx_control_word word, bool true_controls)
+{
+    const struct control_table *t = &control_tables[word];
+    u64 capability;
+    return rdmsr_safe(true_controls ? t->true_msr : t->msr, &capability) ? capability : 0;
+}
+
 static const char *controls_probe(struct vmx_capabilities *caps, bool true_controls)
 {
     struct missing missing = {.names = ""};
     for (unsigned i = 0; i < CONTROLS_COUNT; i++) {
         const struct control_table *t = &control_tables[i];
-        u64 capability;
-        if (!rdmsr_safe(true_controls ? t->true_msr : t->msr, &capability))
-            capability = 0;
+        u64 capability = control_capability(i, true_controls);
         if (i == CONTROLS_PROC2 && !(caps->controls[CONTROLS_PROC] & PROC_SECONDARY_CONTROLS))
             capability = 0; // the MSR is not there, whatever reading it gave
         controls_choose(t->controls, t->count, capability, &caps->controls[i], &missing);
@@ -268,6 +273,23 @@ const char *vmx_probe(void)
     if (!reason)
         features_probe(caps);
     return reason;
+}
+
+bool vmx_same_here(void)
+{
+    const struct vmx_capabilities *caps = &vmx_capabilities;
+    u64 basic, ept_vpid;
+    if (!rdmsr_safe(MSR_IA32_VMX_BASIC, &basic) ||
+        (basic & VMX_BASIC_REVISION_MASK) != caps->revision ||
+        !rdmsr_safe(MSR_IA32_VMX_EPT_VPID_CAP, &ept_vpid) || ept_vpid != caps->ept_vpid)
+        return false;
+    for (unsigned i = 0; i < CONTROLS_COUNT; i++) {
+        u64 capability = control_capability(i, basic & VMX_BASIC_TRUE_CONTROLS);
+        u32 must = (u32)capability;
+        if (capability >> 32 != caps->allowed[i] || (must & ~caps->controls[i]))
+            return false;
+    }
+    return true;
 }
 
 unsigned vmx_stage2_max_leaf(void)

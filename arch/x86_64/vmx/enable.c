@@ -7,6 +7,7 @@
 #include "mm/frame.h"
 #include "mm/heap.h"
 #include "vmm/lib/error.h"
+#include "vmm/lib/log.h"
 
 static struct vmx_cpu *cpu_alloc(void)
 {
@@ -45,8 +46,15 @@ int vmx_cpu_enable(void)
     struct percpu *self = this_cpu();
     if (self->engine_on)
         return OK;
-    if (!feature_control_allow())
+    if (!vmx_same_here()) {
+        log_error("CPU %u: its VT-x differs from that of the first CPU: no guest runs on it",
+                  self->index);
         return ERR_UNSUPPORTED;
+    }
+    if (!feature_control_allow()) {
+        log_error("CPU %u: the firmware locked VT-x off on it: update the firmware", self->index);
+        return ERR_UNSUPPORTED;
+    }
     struct vmx_cpu *cpu = cpu_alloc();
     if (!cpu)
         return ERR_NO_MEMORY;
