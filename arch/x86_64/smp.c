@@ -40,12 +40,14 @@ struct cpu_stacks {
 
 static void (*cpu_entry)(void);
 static struct cpu_stacks starting; // of the CPU that is being started
+static u64 started_tsc;            // what that CPU's TSC showed
 
 // The first C code of an application processor.
 void smp_main(struct percpu *cpu)
 {
     cpu_init_other(cpu, starting.ist);
     apic_init_cpu();
+    started_tsc = rdtsc();
     __atomic_store_n(&cpu->online, true, __ATOMIC_RELEASE);
     cpu_entry();
 }
@@ -112,9 +114,20 @@ static bool cpu_wake(struct percpu *cpu, hpa_t page, struct trampoline_parameter
     return !__atomic_exchange_n(&p->stack, 0, __ATOMIC_ACQ_REL);
 }
 
+// Time is the TSC, and deadlines go from one CPU to another.
+static void check_tsc(const struct percpu *cpu, u64 before)
+{
+    u64 now = rdtsc();
+    if (started_tsc < before || started_tsc > now)
+        log_warn("CPU %u: its TSC is not in step with the first CPU's, and times will be wrong: "
+                 "update the firmware",
+                 cpu->index);
+}
+
 static bool cpu_start(hpa_t page, u32 apic_id)
 {
     struct percpu *cpu = &percpus[cpu_count];
+    u64 before = rdtsc();
     memset(cpu, 0, sizeof(*cpu));
     cpu->index = cpu_count;
     cpu->apic_id = apic_id;
@@ -129,8 +142,10 @@ static bool cpu_start(hpa_t page, u32 apic_id)
         return false;
     }
     cpu_count++; // its index is taken, whatever becomes of it
-    if (wait_for(cpu, NULL, ONLINE_US))
+    if (wait_for(cpu, NULL, ONLINE_US)) {
+        check_tsc(cpu, before);
         return true;
+    }
     log_error("CPU %u (APIC id %u) started but did not come online", cpu->index, apic_id);
     return false;
 }
