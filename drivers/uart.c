@@ -135,5 +135,5 @@ unsigned uart_isa_irq(const struct uart *uart)
     for (size_t i = 0; i < ARRAY_SIZE(com_ports); i++)
         if (com_ports[i].base == uart->base)
             return com_ports[i].irq;
-    return com_ports[0].irq;
+    return UART_IRQ_NONE;
 }

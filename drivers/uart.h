@@ -19,5 +19,7 @@ void uart_write(struct uart *uart, const char *bytes, size_t count);
 void uart_receive_start(struct uart *uart, void (*received)(u8 byte));
 // Hand over what has been received. Called from the interrupt; or often, where there is none.
 void uart_receive(struct uart *uart);
-// The ISA interrupt that a UART at this port has on a PC.
+// The ISA interrupt that a UART at this port has on a PC; none where PCs have no UART: it is a
+// device of PCI's then, and is to be polled.
+#define UART_IRQ_NONE (~0u)
 unsigned uart_isa_irq(const struct uart *uart);
