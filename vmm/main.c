@@ -158,6 +158,7 @@ void core_main(struct boot_info *boot)
     frame_init(boot);
     host_map_init(boot);
     boot = hpa_to_hva((hpa_t)boot);
+    host_console_init_screen(boot);
     boot_files_init(boot);
     keep_boot_info(boot);
     thread_init_cpu();

@@ -51,9 +51,9 @@ bool console_attach(struct console *console);
 // --- the host's side (vmm/console/host_console.c) ---
 void host_console_init_early(
     const struct boot_info *boot); // output to the UART, the log's and the panic's sinks
-void host_console_init(
-    const struct boot_info *boot); // framebuffer, keyboard, interrupts; after smp_start()
-void host_console_write(const char *text, size_t size);      // to all outputs; "\n" becomes "\r\n"
+void host_console_init_screen(const struct boot_info *boot); // after host_map_init()
+void host_console_init(const struct boot_info *boot);   // keyboard, interrupts; after smp_start()
+void host_console_write(const char *text, size_t size); // to all outputs; "\n" becomes "\r\n"
 void host_console_write_raw(const char *bytes, size_t size); // as they are
 void host_print(const char *format, ...) PRINTF(1, 2);       // for shell commands
 

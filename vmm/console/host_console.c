@@ -224,24 +224,24 @@ static void init_uart_input(const struct boot_info *boot)
 {
     if (!output.uart.base)
         return;
-    int error = interrupt_route_isa(boot, uart_isa_irq(&output.uart), uart_interrupt, NULL);
+    unsigned irq = uart_isa_irq(&output.uart);
+    int error = interrupt_route_isa(boot, irq, uart_interrupt, NULL);
     input.poll = error != OK;
     uart_receive_start(&output.uart, input_byte);
-    if (error != OK)
+    if (error != OK && irq != UART_IRQ_NONE)
         log_warn("console: UART interrupt: %s; the UART is polled", error_text(error));
 }
 
 // The interrupt comes first: a byte that arrives before it would stay in the controller and hold up
 // all others.
-static void init_keyboard(const struct boot_info *boot)
+static bool init_keyboard(const struct boot_info *boot)
 {
     if (!boot->has_i8042)
-        return;
+        return false;
     int error = interrupt_route_isa(boot, PS2_KEYBOARD_IRQ, keyboard_interrupt, NULL);
     if (error != OK)
         log_warn("console: keyboard interrupt: %s; the keyboard is not used", error_text(error));
-    else if (!ps2_keyboard_init(input_byte))
-        log_info("console: no PS/2 keyboard");
+    return error == OK && ps2_keyboard_init(input_byte);
 }
 
 static void replay_line(void *context, const char *text)
@@ -250,8 +250,9 @@ static void replay_line(void *context, const char *text)
     framebuffer_write(context, "\r\n", 2);
 }
 
-static void init_framebuffer(const struct boot_framebuffer *mode)
+void host_console_init_screen(const struct boot_info *boot)
 {
+    const struct boot_framebuffer *mode = &boot->framebuffer;
     if (mode->format == BOOT_PIXEL_NONE)
         return;
     u64 offset = mode->base & PAGE_MASK;
@@ -271,9 +272,10 @@ static void init_framebuffer(const struct boot_framebuffer *mode)
 
 void host_console_init(const struct boot_info *boot)
 {
-    init_framebuffer(&boot->framebuffer);
     init_uart_input(boot);
-    init_keyboard(boot);
-    log_info("console: UART %s, framebuffer %s", output.uart.base ? "on" : "none",
-             output.framebuffer.pixels ? "on" : "none");
+    bool keyboard = init_keyboard(boot);
+    log_info("console: UART %s, framebuffer %s, PS/2 keyboard %s", output.uart.base ? "on" : "none",
+             output.framebuffer.pixels ? "on" : "none", keyboard ? "on" : "none");
+    if (!output.uart.base && !keyboard)
+        log_warn("console: nobody can type: a USB keyboard is not read; connect a serial line");
 }
