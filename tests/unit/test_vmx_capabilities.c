@@ -78,30 +78,32 @@ TEST(everything_there)
     CHECK_EQ(vmx_stage2_max_leaf(), 3);
 }
 
-TEST(a_cpu_like_the_first_is_told_from_others)
+TEST(a_cpu_that_lacks_what_the_first_has_is_told)
 {
     static const u32 words[] = {MSR_IA32_VMX_TRUE_PINBASED_CTLS, MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
                                 MSR_IA32_VMX_PROCBASED_CTLS2, MSR_IA32_VMX_TRUE_EXIT_CTLS,
                                 MSR_IA32_VMX_TRUE_ENTRY_CTLS};
     cpu_with_everything();
     CHECK(!vmx_probe());
-    CHECK(vmx_same_here());
+    CHECK(vmx_as_first());
     for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
         u64 had = msrs[words[i]];
         msrs[words[i]] = had & ~BIT(32); // one that may not be set
-        CHECK(!vmx_same_here());
+        CHECK(!vmx_as_first());
         msrs[words[i]] = had | BIT(30); // one that must be, and was left clear
-        CHECK(!vmx_same_here());
+        CHECK(!vmx_as_first());
         msrs[words[i]] = had;
-        CHECK(vmx_same_here());
+        CHECK(vmx_as_first());
     }
     msrs[MSR_IA32_VMX_EPT_VPID_CAP] &= ~EPT_CAP_1G;
-    CHECK(!vmx_same_here());
+    CHECK(!vmx_as_first());
+    CHECK(!vmx_probe()); // as the first CPU
     msrs[MSR_IA32_VMX_EPT_VPID_CAP] = ~0ull;
+    CHECK(vmx_as_first());
     msrs[MSR_IA32_VMX_BASIC]++;
-    CHECK(!vmx_same_here());
+    CHECK(!vmx_as_first());
     msr_missing[MSR_IA32_VMX_BASIC] = true; // no VT-x at all
-    CHECK(!vmx_same_here());
+    CHECK(!vmx_as_first());
 }
 
 TEST(no_vtx)

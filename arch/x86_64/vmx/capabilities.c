@@ -275,18 +275,19 @@ const char *vmx_probe(void)
     return reason;
 }
 
-bool vmx_same_here(void)
+// What a CPU has beyond the first does no harm.
+bool vmx_as_first(void)
 {
     const struct vmx_capabilities *caps = &vmx_capabilities;
     u64 basic, ept_vpid;
     if (!rdmsr_safe(MSR_IA32_VMX_BASIC, &basic) ||
         (basic & VMX_BASIC_REVISION_MASK) != caps->revision ||
-        !rdmsr_safe(MSR_IA32_VMX_EPT_VPID_CAP, &ept_vpid) || ept_vpid != caps->ept_vpid)
+        !rdmsr_safe(MSR_IA32_VMX_EPT_VPID_CAP, &ept_vpid) || (caps->ept_vpid & ~ept_vpid))
         return false;
     for (unsigned i = 0; i < CONTROLS_COUNT; i++) {
         u64 capability = control_capability(i, basic & VMX_BASIC_TRUE_CONTROLS);
-        u32 must = (u32)capability;
-        if (capability >> 32 != caps->allowed[i] || (must & ~caps->controls[i]))
+        u32 may = (u32)(capability >> 32), must = (u32)capability;
+        if ((caps->allowed[i] & ~may) || (must & ~caps->controls[i]))
             return false;
     }
     return true;

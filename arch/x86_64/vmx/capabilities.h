@@ -35,8 +35,8 @@ extern struct vmx_capabilities vmx_capabilities;
 
 // struct cpu_ops.probe, .apic_missing, .describe, .stage2_max_leaf
 const char *vmx_probe(void);
-// Whether this CPU's VT-x is the one that vmx_probe() saw on its CPU: a VMCS goes to any of them.
-bool vmx_same_here(void);
+// Whether this CPU's VT-x has all that vmx_probe() saw on its CPU: a VMCS goes to any of them.
+bool vmx_as_first(void);
 const char *vmx_apic_missing(void);
 bool vmx_apic_sound(void);
 void vmx_describe(char *to, size_t size);

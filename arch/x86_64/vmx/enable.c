@@ -46,8 +46,8 @@ int vmx_cpu_enable(void)
     struct percpu *self = this_cpu();
     if (self->engine_on)
         return OK;
-    if (!vmx_same_here()) {
-        log_error("CPU %u: its VT-x differs from that of the first CPU: no guest runs on it",
+    if (!vmx_as_first()) {
+        log_error("CPU %u: its VT-x lacks what the first CPU's has: no guest runs on it",
                   self->index);
         return ERR_UNSUPPORTED;
     }
