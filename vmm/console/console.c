@@ -51,7 +51,8 @@ void console_open(struct console *c)
 void console_close(struct console *c)
 {
     spin_lock(&c->input_lock);
-    c->open = false;
+    // Seen by all before the look at who is attached, who in turn says so before looking at this.
+    __atomic_store_n(&c->open, false, __ATOMIC_SEQ_CST);
     spin_unlock(&c->input_lock);
     wake_attached(c);
     while (__atomic_load_n(&c->attached, __ATOMIC_ACQUIRE))
@@ -166,7 +167,7 @@ static bool attached_loop(struct console *c)
 bool console_attach(struct console *c)
 {
     c->shown = MAX(console_tail(c, ATTACH_LINES, ATTACH_TAIL), c->opened);
-    __atomic_store_n(&c->attached, thread_self(), __ATOMIC_RELEASE);
+    __atomic_store_n(&c->attached, thread_self(), __ATOMIC_SEQ_CST);
     host_console_set_mode(HOST_CONSOLE_ATTACHED);
     bool detached = attached_loop(c);
     host_console_set_mode(HOST_CONSOLE_PLAIN);
