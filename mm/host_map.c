@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The host's address space, by level-4 entries of 512 GiB each:
-//   DIRECT_MAP_BASE  RAM, 1 TiB at most: read-write, the core's image read-only, nothing
-//   executable, no page 0 DEVICE_BASE      device registers, handed out upwards with an unmapped
-//   page after each STACK_BASE       stacks in slots of 64 KiB, each at the top of its slot, so
-//   what lies below is never mapped the top 2 GiB    the core's image: text read-execute, constants
-//   read-only, the rest read-write
+// - DIRECT_MAP_BASE: RAM, 1 TiB at most; read-write, the core's image read-only, nothing
+//   executable, no page 0;
+// - DEVICE_BASE: device registers, handed out upwards with an unmapped page after each;
+// - STACK_BASE: stacks in slots of 64 KiB, each at the top of its slot, so what lies below is never
+//   mapped;
+// - the top 2 GiB: the core's image; text read-execute, constants read-only, the rest read-write.
+//
 // Mappings are added but never changed or removed while CPUs run, so no translation is ever
 // flushed: a stack that is given back keeps its frames and waits for the next user of the same
 // size.
