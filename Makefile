@@ -323,6 +323,21 @@ $(B)/guests/initrd-disks.gz: guests/linux/mkinitrd $(BUSYBOX) $(B)/guests/vmlinu
 	$< $@ $(filter-out bin/guestbench%,$(INITRD_COMMON)) $(INITRD_FILES) mnt/ \
 	    $(call DISKS_SPECS,$(notdir $(wildcard $(B)/packages/linux-disks/lib/modules/*)),$(B)/packages/linux-disks)
 
+# 32-bit: Debian's kernels with and without PAE.
+BUSYBOX_I386 := $(B)/packages/busybox-static-i386/bin/busybox
+
+$(B)/guests/vmlinuz-686-pae $(B)/guests/vmlinuz-686: $(B)/guests/vmlinuz-%:
+	@mkdir -p $(@D)
+	$(FETCH_BINARY) --dependency '^linux-image-[0-9]' linux-image-$*:i386 $(B)/packages/linux-$*
+	cp $(B)/packages/linux-$*/boot/vmlinuz-* $@
+
+$(BUSYBOX_I386):
+	$(FETCH_BINARY) busybox-static:i386 $(B)/packages/busybox-static-i386
+	touch $@
+
+$(B)/guests/initrd-i386.gz: guests/linux/mkinitrd $(BUSYBOX_I386) guests/linux/init guests/linux/inittab guests/linux/motd
+	$< $@ $(patsubst %:$(BUSYBOX),%:$(BUSYBOX_I386),$(filter-out bin/guestbench%,$(INITRD_COMMON))) $(INITRD_FILES)
+
 $(B)/guests/initrd-bench.gz: guests/linux/mkinitrd $(GUESTBENCH)
 	$< $@ console init=$(GUESTBENCH)
 
@@ -351,8 +366,9 @@ $(B)/guests/u-boot.rom $(B)/guests/u-boot32.rom &:
 	cp $(B)/packages/u-boot/usr/lib/u-boot/qemu-x86_64/u-boot.rom $(B)/guests/u-boot.rom
 	cp $(B)/packages/u-boot/usr/lib/u-boot/qemu-x86/u-boot.rom $(B)/guests/u-boot32.rom
 
-KERNELS := $(B)/guests/vmlinux $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen \
-    $(B)/guests/vmlinuz-installer $(B)/guests/initrd-installer.gz $(B)/guests/u-boot.rom $(B)/guests/u-boot32.rom
+KERNELS := $(B)/guests/vmlinux $(B)/guests/vmlinuz-686-pae $(B)/guests/vmlinuz-686 $(B)/guests/initrd-i386.gz \
+    $(B)/guests/memtest $(B)/guests/memtest32 $(B)/guests/xen $(B)/guests/vmlinuz-installer \
+    $(B)/guests/initrd-installer.gz $(B)/guests/u-boot.rom $(B)/guests/u-boot32.rom
 
 # What firmware in a VM starts: a UEFI application on a FAT disk, and GRUB on a CD.
 $(B)/guests/hello.o: guests/hello/hello.c
@@ -499,7 +515,7 @@ $(B)/boot/loader.so: $(VALUES)/LOADER_OBJECTS
 $(B)/BOOTX64.EFI $(B)/guests/hello.efi: $(VALUES)/LOADER_SECTIONS
 $(B)/guests/grubx64.efi: $(VALUES)/GRUB_MODULES
 $(B)/guests/grub.iso: $(VALUES)/GRUB_CD_MODULES
-$(B)/guests/initrd.gz $(B)/guests/initrd-disks.gz: $(addprefix $(VALUES)/,INITRD_COMMON INITRD_FILES DISKS_MODULES)
+$(addprefix $(B)/guests/initrd,.gz -disks.gz -i386.gz): $(addprefix $(VALUES)/,INITRD_COMMON INITRD_FILES DISKS_MODULES)
 $(B)/plinth.img: $(VALUES)/IMAGE_FILES
 endif
 

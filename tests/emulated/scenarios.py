@@ -4,6 +4,7 @@
 import together  # noqa: F401
 import installer  # noqa: F401
 import linux  # noqa: F401
+import linux32  # noqa: F401
 import fuzz_guest  # noqa: F401
 import bad_input  # noqa: F401
 import boot_errors  # noqa: F401
