@@ -82,7 +82,7 @@ def check_layers(files):
 def check_heads(files):
     for path in files:
         name = os.path.basename(path)
-        if path.endswith(SOURCE_ENDINGS) or name == 'Makefile':
+        if path.endswith((*SOURCE_ENDINGS, '.mk')) or name == 'Makefile':
             if 'SPDX-License-Identifier: MIT' not in '\n'.join(read(path).split('\n')[:3]):
                 yield f'{path}:1: no SPDX line'
 

@@ -78,7 +78,7 @@ def lists(texts):
     testing = texts['docs/testing.md']
     yield 'docs/testing.md', 'fuzzer', {os.path.basename(p)[:-2] for p in glob.glob(ROOT + '/tests/fuzz/*.c')}, \
         first_column(section(testing, '## Fuzzers', '## Random guests'))
-    guests = set(re.search(r'^CHECK_GUESTS := (.*)$', read('Makefile'), re.MULTILINE).group(1).split()) - {'witness'}
+    guests = set(re.search(r'^CHECK_GUESTS := (.*)$', read('guests/guests.mk'), re.MULTILINE).group(1).split()) - {'witness'}
     yield 'docs/testing.md', 'conformance guest', guests, \
         first_column(section(testing, '| guest | checks |', '## Writing a scenario'))
     exit_path = texts['docs/exit-path.md']

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Debian's firmware in a VM, unmodified. UEFI with two CPUs comes to its shell, which starts an application and GRUB
-from a disk and keeps a variable in its flash; legacy firmware starts GRUB from a CD; U-Boot comes to its prompt."""
+from a disk and keeps a variable in its flash; legacy firmware starts GRUB from a CD; both start Linux from a CD with
+GRUB; U-Boot comes to its prompt."""
 
-from scenario import Image, Machine, scenario
+from linux import warnings_inside
+from scenario import GUEST_PROMPT, Image, Machine, scenario
 
 FIRMWARE_SECONDS = 400
 UBOOT_PROMPT = r"=> $"
@@ -28,9 +30,22 @@ memory = 128M
 firmware = \\guests\\u-boot32.rom
 """
 
+CD_INI = """\
+[vm linux-bios]
+memory = 256M
+firmware = \\guests\\bios.bin
+cdrom = \\guests\\linux-bios.iso
+[vm linux-efi]
+memory = 256M
+firmware = \\guests\\OVMF_CODE.fd
+nvram = \\guests\\OVMF_VARS.fd
+cdrom = \\guests\\linux-efi.iso
+"""
+
 UEFI_FILES = {"guests/OVMF_CODE.fd": "/usr/share/OVMF/OVMF_CODE_4M.fd",
               "guests/OVMF_VARS.fd": "/usr/share/OVMF/OVMF_VARS_4M.fd", "guests/efi.img": "build/guests/efi.img"}
 BIOS_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/grub.iso": "build/guests/grub.iso"}
+CD_FILES = {f"guests/{name}": f"build/guests/{name}" for name in ("linux-bios.iso", "linux-efi.iso")}
 UBOOT_FILES = {"guests/u-boot.rom": "build/guests/u-boot.rom", "guests/u-boot32.rom": "build/guests/u-boot32.rom"}
 
 
@@ -89,6 +104,27 @@ def firmware_bios(run):
     run.type("halt\r")
     run.expect("VM bios: powered off", FIRMWARE_SECONDS)
     run.check("GRUB's halt powers the machine off", True)
+
+
+def linux_from_cd(run, name, kernel, expected_warnings):
+    run.type(f"start {name} -c\r")
+    run.expect(GUEST_PROMPT, FIRMWARE_SECONDS)
+    system = run.guest_command("uname -r")
+    run.check(f"{name}: the kernel of the CD runs", system.split()[-1].endswith(kernel), system)
+    left = warnings_inside(run, expected_warnings)
+    run.check(f"{name}: its log has no warning", not left, "\n".join(left))
+    efi = run.guest_command("ls /sys/firmware")
+    run.check(f"{name}: it knows its firmware", ("efi" in efi.split()) == (name == "linux-efi"), efi)
+    run.power_off_linux()
+
+
+@scenario("firmware-linux", Machine("", emulator="bochs", model="corei7_skylake_x"),
+          Image(CD_INI, BIOS_FILES | UEFI_FILES | CD_FILES))
+def firmware_linux(run):
+    """By legacy firmware the kernel is entered at its 16-bit entry, and asks the firmware for all that it wants."""
+    run.boot()
+    linux_from_cd(run, "linux-bios", "-686", ("RETBleed", "L1TF: Kernel not compiled for PAE"))
+    linux_from_cd(run, "linux-efi", "-cloud-amd64", ("RETBleed",))
 
 
 def uboot_command(run, text):
