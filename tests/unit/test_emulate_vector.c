@@ -231,3 +231,17 @@ TEST(x87_environments_are_not_moved)
     CHECK_EQ(EMULATE("\xd9\x37", DEVICE, W), ACTION_STOP); // fnstenv
     CHECK_EQ(EMULATE("\xdd\x27", DEVICE, R), ACTION_STOP); // frstor
 }
+
+TEST(an_fpu_to_be_emulated_says_nothing_about_avx)
+{
+    fake_guest_reset();
+    vcpu.xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    vcpu.gpr[GPR_RDI] = DEVICE;
+    memset(vectors[1], 0x11, 16);
+    regs[REG_CR0] |= CR0_EM;
+    CHECK_EQ(EMULATE("\xc5\xf8\x11\x0f", DEVICE, W), ACTION_NEXT); // vmovups [rdi], xmm1
+    CHECK(memcmp(device, vectors[1], 16) == 0);
+    regs[REG_CR0] |= CR0_TS;
+    CHECK_EQ(EMULATE("\xc5\xf8\x11\x0f", DEVICE, W), ACTION_FAULT);
+    CHECK_EQ(ex.fault.vector, VECTOR_NM);
+}

@@ -34,6 +34,8 @@ static bool has_stored(unsigned number, const u8 *bytes, unsigned size)
 bool emulation_fpu_is_on(struct emulation *e, u8 without)
 {
     u64 cr0 = vcpu_reg(e->vcpu, REG_CR0);
+    if (e->insn->prefixes & INSN_VEX)
+        cr0 &= ~(u64)CR0_EM; // emulation is for what there was before AVX
     if (!(cr0 & (CR0_EM | CR0_TS)))
         return true;
     exit_fault(e->exit, cr0 & CR0_EM ? without : VECTOR_NM);

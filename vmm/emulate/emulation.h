@@ -173,7 +173,7 @@ u64 emulation_flags_loadable(struct emulation *e);
 // vmm/emulate/emulate_x87.c
 // The CPU has seen to CR0.EM and CR0.TS, but perhaps for another instruction: the code may have
 // changed since, and the registers be those of another of the guest's tasks. Else there is a fault,
-// with EM `without`.
+// with EM `without` (EM says nothing about AVX).
 MUST_CHECK bool emulation_fpu_is_on(struct emulation *e, u8 without);
 enum exit_action emulation_x87(struct emulation *e);
 // vmm/emulate/emulate_native.c
