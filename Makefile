@@ -277,7 +277,7 @@ clean:
 CHECK_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(B)/guests/vmlinuz $(B)/guests/initrd.gz $(UNIT_TESTS) $(FUZZERS) \
     $(TEST_GUEST_IMAGES)
 TEST_INPUTS := $(CHECK_INPUTS) $(B)/guests/vmlinuz-disks $(B)/guests/initrd-disks.gz $(B)/guests/initrd-bench.gz \
-    $(KERNELS) $(B)/guests/efi.img $(B)/guests/grub.iso $(LINUX_CDS)
+    $(KERNELS) $(B)/guests/efi.img $(B)/guests/grub.iso $(B)/guests/isolinux.iso $(LINUX_CDS)
 BENCH_INPUTS := $(B)/BOOTX64.EFI $(B)/core.elf $(TEST_GUEST_IMAGES) $(B)/guests/vmlinuz $(B)/guests/initrd.gz \
     $(B)/guests/initrd-bench.gz $(B)/guests/efi-bench.img
 
@@ -309,8 +309,8 @@ format:
 # What is made by a variable's value is made again when that changes: the value is kept in a file of the variable's name.
 # Where the tree lies is no difference.
 REMEMBERED := CORE_CFLAGS HOT_SOURCES ZYDIS_FLAGS CORE_OBJECTS UNIT_CFLAGS FUZZ_CFLAGS GUEST_CFLAGS LOADER_CFLAGS \
-    LOADER_OBJECTS LOADER_SECTIONS GRUB_MODULES GRUB_CD_MODULES GRUB_LINUX_MODULES INITRD_COMMON INITRD_FILES \
-    DISKS_MODULES IMAGE_FILES
+    LOADER_OBJECTS LOADER_SECTIONS GRUB_MODULES GRUB_CD_MODULES GRUB_LINUX_MODULES ISOLINUX_MODULES INITRD_COMMON \
+    INITRD_FILES DISKS_MODULES IMAGE_FILES
 VALUES := $(B)/values
 remembered = $(filter-out -ffile-prefix-map=%,$($(1)))
 define remember
@@ -332,6 +332,7 @@ $(B)/BOOTX64.EFI $(B)/guests/hello.efi: $(VALUES)/LOADER_SECTIONS
 $(B)/guests/grubx64.efi: $(VALUES)/GRUB_MODULES
 $(B)/guests/grub.iso: $(VALUES)/GRUB_CD_MODULES
 $(LINUX_CDS): $(VALUES)/GRUB_LINUX_MODULES
+$(B)/guests/isolinux.iso: $(VALUES)/ISOLINUX_MODULES
 $(addprefix $(B)/guests/initrd,.gz -disks.gz -i386.gz): $(addprefix $(VALUES)/,INITRD_COMMON INITRD_FILES DISKS_MODULES)
 $(B)/plinth.img: $(VALUES)/IMAGE_FILES
 endif

@@ -203,3 +203,18 @@ $(LINUX_CDS):
 	@echo '  ISO     $@'
 	@mkdir -p $@.files && cp $(word 2,$^) $@.files/vmlinuz && cp $(word 3,$^) $@.files/initrd.gz
 	$(call grub-cd,$(GRUB_LINUX_MODULES),$(GRUB_CD_OPTIONS))
+
+# A CD of Syslinux' family, and iPXE in its 16-bit form, which only a BIOS' services can start.
+ISOLINUX_MODULES := ldlinux libcom32 libutil libgpl libmenu menu hdt
+$(B)/guests/isolinux.iso: guests/isolinux/isolinux.cfg guests/isolinux/menu.cfg
+	$(FETCH_BINARY) isolinux $(B)/packages/isolinux
+	$(FETCH_BINARY) syslinux-common $(B)/packages/syslinux
+	$(FETCH_BINARY) ipxe $(B)/packages/ipxe
+	@echo '  ISO     $@'
+	@rm -rf $(@D)/isolinux && mkdir -p $(@D)/isolinux/isolinux
+	@cp $^ $(B)/packages/isolinux/usr/lib/ISOLINUX/isolinux.bin $(B)/packages/syslinux/usr/lib/syslinux/memdisk \
+	    $(ISOLINUX_MODULES:%=$(B)/packages/syslinux/usr/lib/syslinux/modules/bios/%.c32) $(@D)/isolinux/isolinux
+	@cp $(B)/packages/ipxe/boot/ipxe.lkrn $(@D)/ && cp $(B)/packages/ipxe/boot/ipxe.lkrn $(@D)/isolinux
+	@mformat -C -f 1440 -i $(@D)/isolinux/floppy.img ::
+	@xorriso -as mkisofs -quiet -o $@ -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
+	    -boot-load-size 4 -boot-info-table $(@D)/isolinux > $@.log 2>&1 || (cat $@.log; false)

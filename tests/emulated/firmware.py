@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Debian's firmware in a VM, unmodified. UEFI with two CPUs comes to its shell, which starts an application and GRUB
-from a disk and keeps a variable in its flash; legacy firmware starts GRUB from a CD; both start Linux from a CD with
-GRUB; U-Boot comes to its prompt."""
+from a disk and keeps a variable in its flash; legacy firmware starts GRUB from a CD, and Isolinux, which starts others;
+both start Linux from a CD with GRUB; U-Boot comes to its prompt."""
 
 from linux import warnings_inside
 from scenario import GUEST_PROMPT, Image, Machine, scenario
 
 FIRMWARE_SECONDS = 400
+ISOLINUX_PROMPT = r"boot: "
+DOWN = "\x1b[B"
 UBOOT_PROMPT = r"=> $"
 VARIABLE = "setvar PlinthTest -guid a1b2c3d4-93ca-11d2-aa0d-00e098032b8c"
 SHELL = r"Shell> "
@@ -22,6 +24,12 @@ disk = \\guests\\efi.img
 memory = 32M
 firmware = \\guests\\bios.bin
 cdrom = \\guests\\grub.iso
+[vm chain]
+memory = 32M
+firmware = \\guests\\bios.bin
+cdrom = \\guests\\isolinux.iso
+[vm network]
+kernel = \\guests\\ipxe.lkrn
 [vm uboot]
 memory = 128M
 firmware = \\guests\\u-boot.rom
@@ -46,6 +54,8 @@ UEFI_FILES = {"guests/OVMF_CODE.fd": "/usr/share/OVMF/OVMF_CODE_4M.fd",
               "guests/OVMF_VARS.fd": "/usr/share/OVMF/OVMF_VARS_4M.fd", "guests/efi.img": "build/guests/efi.img"}
 BIOS_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/grub.iso": "build/guests/grub.iso"}
 CD_FILES = {f"guests/{name}": f"build/guests/{name}" for name in ("linux-bios.iso", "linux-efi.iso")}
+CHAIN_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/isolinux.iso": "build/guests/isolinux.iso",
+               "guests/ipxe.lkrn": "build/guests/ipxe.lkrn"}
 UBOOT_FILES = {"guests/u-boot.rom": "build/guests/u-boot.rom", "guests/u-boot32.rom": "build/guests/u-boot32.rom"}
 
 
@@ -125,6 +135,36 @@ def firmware_linux(run):
     run.boot()
     linux_from_cd(run, "linux-bios", "-686", ("RETBleed", "L1TF: Kernel not compiled for PAE"))
     linux_from_cd(run, "linux-efi", "-cloud-amd64", ("RETBleed",))
+
+
+def isolinux_label(run, label, *steps):
+    """From Isolinux' prompt: what a label has started prints each pattern, and is answered."""
+    run.expect(ISOLINUX_PROMPT, FIRMWARE_SECONDS)
+    run.type(label + "\r")
+    for pattern, answer in steps:
+        seen = run.expect(pattern, FIRMWARE_SECONDS)
+        run.emulator.send(answer)  # at once: the bytes of a key are told by their distance
+    return seen
+
+
+@scenario("firmware-chain", Machine("", emulator="bochs", model="tigerlake"), Image(INI, CHAIN_FILES))
+def firmware_chain(run):
+    """iPXE and a floppy's boot sector give up, each in its way, and the BIOS starts the CD again."""
+    run.boot()
+    text = run.command("start network")
+    run.check("a kernel for a BIOS is refused", "boot protocol 2.07 is too old" in text, text)
+    run.type("start chain -c\r")
+    summary = isolinux_label(run, "detect", (r"hdt> ", "show summary\r"), (r"(?s:(.*?))hdt> ", "exit\r"))
+    text = summary.group(1).decode("latin-1")
+    run.check("HDT sees the machine", "Plinth PC" in text and "32 MB" in text, text)
+    isolinux_label(run, "menu", ("First entry", ""), ("Second entry", ""), (r"\[Tab\]", DOWN), ("Second entry", "\r"))
+    run.check("its menu leads on and back", True)
+    isolinux_label(run, "floppy", ("MEMDISK", ""), ("Disk is fd0, 1440 K, C/H/S = 80/2/18", ""), ("booting", ""))
+    run.check("memdisk starts an image of a floppy", True)
+    isolinux_label(run, "network", (r"iPXE 1\.", ""), ("No more network devices", ""))
+    run.check("iPXE looks for network cards", True)
+    run.leave_guest()
+    run.command("stop chain")
 
 
 def uboot_command(run, text):
