@@ -13,6 +13,7 @@
 #include "vmm/layout.h"
 #include "vmm/machine.h"
 #include "vmm/guest_cpu/msr.h"
+#include "vmm/guest_cpu/msr_mtrr.h"
 #include "vmm/report.h"
 #include "vmm/run.h"
 #include "vmm/storage.h"
@@ -249,6 +250,8 @@ static void vcpu_power_on(struct vcpu *vcpu)
     vcpu->waiting_for_startup = vcpu->index != 0;
     xstate_reset(vcpu);
     msr_reset(vcpu);
+    if (!vcpu->vm->firmware)
+        mtrr_write_back(vcpu);
     vcpu_load_here(vcpu);
     vcpu->ops->vcpu_reset(vcpu);
     vcpu->ops->set_tsc_offset(vcpu, vcpu->vm->tsc_offset);

@@ -47,6 +47,8 @@ def check_inside(run):
     run.check("the clock is paravirtual or the TSC", "kvm-clock" in clock or "tsc" in clock, clock)
     memory = run.guest_command("head -1 /proc/meminfo")
     run.check("memory is near 256 MiB", re.search(r"MemTotal:\s+2[0-9]{5} kB", memory), memory)
+    types = run.guest_command("dmesg | grep x86/PAT")
+    run.check("write-combining is to be had", "WC" in types, types)
     left = warnings_inside(run, EXPECTED_WARNINGS)
     run.check("the guest's log has no warning", not left, "\n".join(left))
 

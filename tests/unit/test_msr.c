@@ -216,6 +216,9 @@ TEST(pat_and_mtrrs)
     CHECK_EQ(rd(0x200), 0x80000006);
     msr_reset(&vcpu);
     CHECK_EQ(rd(0x200) | rd(0x201) | rd(0x26f) | rd(0x2ff), 0);
+    mtrr_write_back(&vcpu);
+    CHECK_EQ(rd(0x2ff), 0x806);
+    CHECK(wr(0x2ff, rd(0x2ff)) && !(rd(0x200) | rd(0x201) | rd(0x26f)));
 }
 
 // Another pattern of types for each number below 16.

@@ -182,6 +182,20 @@ TEST(a_reset_runs_the_machine_anew)
     finish();
 }
 
+TEST(the_mtrrs_are_on_where_no_firmware_sets_them)
+{
+    reset(1);
+    start();
+    CHECK_EQ(write_backs, 1);
+    vm->firmware = (struct firmware *)vm; // which one does not matter
+    on_sleep = end_by_reset;
+    CHECK_EQ(vm_reset(vm), OK);
+    CHECK_EQ(write_backs, 1);
+    vm->firmware = NULL;
+    on_sleep = end_0;
+    finish();
+}
+
 TEST(a_reset_that_fails_is_a_crash)
 {
     reset(1);

@@ -321,6 +321,14 @@ void msr_reset(struct vcpu *vcpu)
     (void)vcpu;
 }
 
+static unsigned write_backs; // vCPUs that found their MTRRs on
+
+void mtrr_write_back(struct vcpu *vcpu)
+{
+    (void)vcpu;
+    write_backs++;
+}
+
 void msr_passthrough_setup(struct vcpu *vcpu)
 {
     (void)vcpu;
@@ -438,7 +446,7 @@ static void reset(unsigned cpus)
     parts = 0;
     steps_left = -1;
     boots_left = 100;
-    wakes = sleeps = lines = reports = machine_resets = 0;
+    wakes = sleeps = lines = reports = machine_resets = write_backs = 0;
     on_sleep = NULL;
     on_block = NULL;
     on_vcpu_reset = NULL;

@@ -5,19 +5,20 @@
 #include "vmm/lib/assert.h"
 #include "vmm/vm.h"
 
-#define TYPE_MASK     0xffull
-#define TYPE_BITS     8
-#define TYPES_PER_MSR 8
-#define MTRR_TYPES    (BIT(0) | BIT(1) | BIT(4) | BIT(5) | BIT(6)) // UC, WC, WT, WP, WB
-#define PAT_TYPES     (MTRR_TYPES | BIT(7))                        // UC-
-#define MTRRCAP_VCNT  8ull
-#define MTRRCAP_FIX   BIT(8)
-#define MTRRCAP_WC    BIT(10)
-#define DEF_TYPE_FE   BIT(10)
-#define DEF_TYPE_E    BIT(11)
-#define PHYS_BASE_LOW 0xf00ull // reserved in a base
-#define PHYS_MASK_LOW 0x7ffull // reserved in a mask
-#define HIGH_RESERVED (~0ull << 52)
+#define TYPE_MASK       0xffull
+#define TYPE_BITS       8
+#define TYPES_PER_MSR   8
+#define TYPE_WRITE_BACK 6ull
+#define MTRR_TYPES      (BIT(0) | BIT(1) | BIT(4) | BIT(5) | BIT(6)) // UC, WC, WT, WP, WB
+#define PAT_TYPES       (MTRR_TYPES | BIT(7))                        // UC-
+#define MTRRCAP_VCNT    8ull
+#define MTRRCAP_FIX     BIT(8)
+#define MTRRCAP_WC      BIT(10)
+#define DEF_TYPE_FE     BIT(10)
+#define DEF_TYPE_E      BIT(11)
+#define PHYS_BASE_LOW   0xf00ull // reserved in a base
+#define PHYS_MASK_LOW   0x7ffull // reserved in a mask
+#define HIGH_RESERVED   (~0ull << 52)
 
 enum slot {
     SLOT_PHYS,
@@ -52,6 +53,11 @@ void mtrr_reset(struct vcpu *vcpu)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(vcpu->mtrr); i++)
         vcpu->mtrr[i] = 0;
+}
+
+void mtrr_write_back(struct vcpu *vcpu)
+{
+    *slot_of(vcpu, MSR_IA32_MTRR_DEF_TYPE) = DEF_TYPE_E | TYPE_WRITE_BACK;
 }
 
 bool mtrr_cap_read(struct vcpu *vcpu, u32 index, u64 *value)

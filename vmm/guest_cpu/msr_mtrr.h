@@ -17,6 +17,10 @@ struct vcpu;
 #define MSR_MTRR_FIX4K_LAST   0x26f
 
 void mtrr_reset(struct vcpu *vcpu);
+
+// As firmware leaves them: on, and memory is write-back. Without that a Linux uses no PAT either.
+void mtrr_write_back(struct vcpu *vcpu);
+
 bool mtrr_cap_read(struct vcpu *vcpu, u32 index, u64 *value);
 bool mtrr_read(struct vcpu *vcpu, u32 index, u64 *value);
 bool mtrr_variable_write(struct vcpu *vcpu, u32 index, u64 value);
