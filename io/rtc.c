@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // MC146818 "Real-Time Clock Plus RAM". Time is kept in ticks of the crystal, 32768 a second, since
 // the epoch; the time registers are worked out when read. Interrupt flags are brought up to date
-// when somebody looks, so timers run only for interrupts that are enabled. Left out: daylight
-// saving, the square wave, stopping the divider.
+// when somebody looks, so timers run only for interrupts that are enabled. While the guest holds
+// the time, by SET or by the divider's reset, the registers are its own. Left out: daylight saving,
+// the square wave, other crystals.
 #include "io/rtc.h"
 #include "io/bytes.h"
 #include "vmm/lib/bcd.h"
@@ -47,6 +48,7 @@ enum rtc_register {
 #define RTC_A_UIP            0x80
 #define RTC_A_RATE           0x0f
 #define RTC_A_WRITABLE       0x7f
+#define RTC_A_DIVIDER_RESET  0x60 // both: nothing counts
 #define RTC_A_DEFAULT        0x26 // 32768 Hz crystal, 1024 Hz periodic rate
 #define RTC_B_SET            0x80
 #define RTC_B_UIE            0x10
@@ -113,10 +115,20 @@ static void rtc_show(struct rtc *rtc, u64 second)
     rtc->cmos[RTC_CENTURY] = rtc_encode(rtc, date.year / CENTURY_YEARS);
 }
 
+static bool rtc_divider_stands(const struct rtc *rtc)
+{
+    return (rtc->cmos[RTC_A] & RTC_A_DIVIDER_RESET) == RTC_A_DIVIDER_RESET;
+}
+
+static bool rtc_held(const struct rtc *rtc)
+{
+    return rtc->cmos[RTC_B] & RTC_B_SET || rtc_divider_stands(rtc);
+}
+
 static u64 rtc_period(const struct rtc *rtc)
 {
     unsigned rate = rtc->cmos[RTC_A] & RTC_A_RATE;
-    if (rate == 0)
+    if (rate == 0 || rtc_divider_stands(rtc))
         return 0;
     return BIT(rate < 3 ? rate + 6 : rate - 1); // rates 1 and 2 are 8 and 9 again
 }
@@ -129,8 +141,8 @@ static void rtc_forget(struct rtc *rtc)
     rtc->last_period = period ? now / period : 0;
 }
 
-// Make the date and time in the registers the current one.
-static void rtc_take(struct rtc *rtc)
+// Make the date and time in the registers the current one, so many ticks into its second.
+static void rtc_take(struct rtc *rtc, u64 ticks)
 {
     const u8 *r = rtc->cmos;
     struct calendar date = {
@@ -141,7 +153,7 @@ static void rtc_take(struct rtc *rtc)
         .minute = rtc_decode(rtc, r[RTC_MINUTES]),
         .second = rtc_decode(rtc, r[RTC_SECONDS]),
     };
-    rtc->set_off += (calendar_to_seconds(&date) << RTC_SECOND_SHIFT) - rtc_now(rtc);
+    rtc->set_off += (calendar_to_seconds(&date) << RTC_SECOND_SHIFT) + ticks - rtc_now(rtc);
     rtc_forget(rtc);
 }
 
@@ -149,11 +161,6 @@ static bool rtc_is_time(unsigned reg)
 {
     return reg == RTC_CENTURY || (reg <= RTC_YEAR && reg != RTC_SECONDS_ALARM &&
                                   reg != RTC_MINUTES_ALARM && reg != RTC_HOURS_ALARM);
-}
-
-static bool rtc_setting(const struct rtc *rtc)
-{
-    return rtc->cmos[RTC_B] & RTC_B_SET;
 }
 
 // --- interrupts ---
@@ -181,7 +188,7 @@ static void rtc_catch_up(struct rtc *rtc)
         rtc->last_period = now / period;
         flags |= RTC_C_PF;
     }
-    if (!rtc_setting(rtc) && second > rtc->last_second) {
+    if (!rtc_held(rtc) && second > rtc->last_second) {
         flags |= RTC_C_UF;
         u64 s = MAX(rtc->last_second + 1, second - MIN(second, SECONDS_PER_DAY) + 1);
         for (; s <= second && !(flags & RTC_C_AF); s++)
@@ -210,7 +217,7 @@ static void rtc_update(struct rtc *rtc)
     irq_line_set(&rtc->irq, raise);
 
     u64 period = rtc_period(rtc);
-    rtc_arm(rtc, &rtc->update_timer, enabled & (RTC_B_AIE | RTC_B_UIE) && !rtc_setting(rtc),
+    rtc_arm(rtc, &rtc->update_timer, enabled & (RTC_B_AIE | RTC_B_UIE) && !rtc_held(rtc),
             (rtc->last_second + 1) << RTC_SECOND_SHIFT);
     rtc_arm(rtc, &rtc->periodic_timer, enabled & RTC_B_PIE && period,
             (rtc->last_period + 1) * period);
@@ -235,7 +242,7 @@ static void rtc_periodic_fire(struct io_timer *timer)
 static u8 rtc_read_a(struct rtc *rtc)
 {
     u64 left = RTC_HZ - rtc_now(rtc) % RTC_HZ;
-    bool updating = !rtc_setting(rtc) && left <= RTC_UPDATE_TICKS;
+    bool updating = !rtc_held(rtc) && left <= RTC_UPDATE_TICKS;
     return updating ? rtc->cmos[RTC_A] | RTC_A_UIP : rtc->cmos[RTC_A];
 }
 
@@ -255,43 +262,45 @@ static u8 rtc_read_register(struct rtc *rtc, unsigned reg)
         return rtc_read_a(rtc);
     if (reg == RTC_C)
         return rtc_read_c(rtc);
-    if (rtc_is_time(reg) && !rtc_setting(rtc))
+    if (rtc_is_time(reg) && !rtc_held(rtc))
         rtc_show(rtc, rtc_now(rtc) >> RTC_SECOND_SHIFT);
     return rtc->cmos[reg];
 }
 
+// The first update is half a second after the divider's reset has ended.
+static void rtc_write_control(struct rtc *rtc, unsigned reg, u8 value)
+{
+    bool was_held = rtc_held(rtc);
+    if (!was_held)
+        rtc_show(rtc, rtc_now(rtc) >> RTC_SECOND_SHIFT);
+    rtc->cmos[reg] = value;
+    if (was_held && !rtc_held(rtc)) // in the format that is chosen now
+        rtc_take(rtc, reg == RTC_A ? RTC_HZ / 2 : 0);
+    else if (reg == RTC_A)
+        rtc_forget(rtc);
+}
+
 static void rtc_write_b(struct rtc *rtc, u8 value)
 {
-    bool was_setting = rtc_setting(rtc);
-    if (!was_setting)
-        rtc_show(rtc, rtc_now(rtc) >> RTC_SECOND_SHIFT);
-    if (value & RTC_B_SET)
-        value &= (u8)~RTC_B_UIE;
-    bool take = was_setting && !(value & RTC_B_SET);
-    if (take) { // in the format that is chosen now
-        rtc->cmos[RTC_B] = value;
-        rtc_take(rtc);
-    }
-    rtc->cmos[RTC_B] = value;
+    rtc_write_control(rtc, RTC_B, value & RTC_B_SET ? value & (u8)~RTC_B_UIE : value);
 }
 
 static void rtc_write_time(struct rtc *rtc, unsigned reg, u8 value)
 {
-    if (rtc_setting(rtc)) {
+    if (rtc_held(rtc)) {
         rtc->cmos[reg] = value;
         return;
     }
     rtc_show(rtc, rtc_now(rtc) >> RTC_SECOND_SHIFT);
     rtc->cmos[reg] = value;
-    rtc_take(rtc);
+    rtc_take(rtc, 0);
 }
 
 static void rtc_write_register(struct rtc *rtc, unsigned reg, u8 value)
 {
     rtc_catch_up(rtc);
     if (reg == RTC_A) {
-        rtc->cmos[RTC_A] = value & RTC_A_WRITABLE;
-        rtc_forget(rtc);
+        rtc_write_control(rtc, RTC_A, value & RTC_A_WRITABLE);
     } else if (reg == RTC_B) {
         rtc_write_b(rtc, value);
     } else if (rtc_is_time(reg)) {

@@ -115,6 +115,41 @@ TEST(setting_begins_at_the_time_that_it_is)
     CHECK_EQ(get(0x0a), 0x26);
 }
 
+// Many programs stop the time so, and not by SET; each register is then as it was written.
+TEST(a_divider_in_reset_holds_the_time)
+{
+    start();
+    set(0x0a, 0x76);
+    set(9, 0x23); // with the month and the day that are there yet, no date
+    set(7, 0x28);
+    chip_pass(3 * SECOND);
+    CHECK_EQ(get(0x0a), 0x76);
+    CHECK_EQ(get(0x0c), 0); // neither updates nor periods
+    CHECK_EQ(get(0), 0);
+    set(0x0a, 0x26);
+    CHECK_EQ(get(9), 0x23);
+    CHECK_EQ(get(8), 0x02);
+    CHECK_EQ(get(7), 0x28);
+    chip_pass(499 * MS);
+    CHECK_EQ(get(0), 0);
+    chip_pass(2 * MS);
+    CHECK_EQ(get(0), 1);
+}
+
+TEST(set_and_the_divider_hold_the_time_together)
+{
+    start();
+    set(0x0b, 0x82);
+    set(0x0a, 0x66);
+    set(0, 0x30);
+    set(0x0b, 0x02);
+    chip_pass(2 * SECOND);
+    CHECK_EQ(get(0), 0x30);
+    set(0x0a, 0x26);
+    chip_pass(501 * MS);
+    CHECK_EQ(get(0), 0x31);
+}
+
 TEST(update_in_progress_comes_before_the_second)
 {
     start();
