@@ -127,7 +127,7 @@ class Run:
         """Types a command at Plinth's prompt and returns what it printed, as lines in one string."""
         self.type(text + "\r")
         # From the line as it stood when Enter was typed: log lines may have drawn prompts before.
-        echo = r"(?:\x1b\[K)?".join(re.escape(c) for c in text)
+        echo = "".join(re.escape(c) + r"(?:\x1b\[K)?" for c in text)
         match = self.expect(echo + r"\r?\n(?s:(.*?))" + PROMPT, timeout)
         return clean(match.group(1))
 
