@@ -61,6 +61,43 @@ TEST(the_disc_has_a_size_and_a_track)
     CHECK_EQ(memcmp(memory + DATA + 8, "PLINTH  CD-ROM          1.0 ", 28), 0);
 }
 
+static void read_toc_as(u8 msf, u8 format, u8 first, u8 control)
+{
+    packet_with((const u8[12]){0x43, msf, format, 0, 0, 0, first, 0, 20, control}, 20);
+}
+
+TEST(the_table_of_contents_has_several_forms)
+{
+    start_disc();
+    read_toc_as(0, 1, 0, 0); // sessions
+    CHECK_EQ(moved(1), 12);
+    CHECK_EQ(memcmp(memory + DATA, "\0\12\1\1\0\24\1\0\0\0\0\0", 12), 0);
+    memset(memory + DATA, 0xff, 12);
+    read_toc_as(0, 0, 0, 0x40); // the same, as older drives are asked for it
+    CHECK_EQ(memcmp(memory + DATA, "\0\12\1\1\0\24\1\0\0\0\0\0", 12), 0);
+    read_toc_as(2, 0, 0xaa, 0); // the lead-out, as minute, second and frame
+    CHECK_EQ(moved(1), 12);
+    CHECK_EQ(memcmp(memory + DATA, "\0\12\1\1\0\24\252\0\0\0\2\100", 12), 0);
+    read_toc_as(0, 0, 1, 0);
+    CHECK_EQ(moved(1), 20);
+    read_toc_as(0, 0, 2, 0); // there is one track
+    check_sense(5, 0x24);
+    read_toc_as(0, 2, 0, 0);
+    check_sense(5, 0x24);
+}
+
+TEST(sense_is_that_of_the_last_packet)
+{
+    start_disc();
+    packet_with((const u8[12]){0x2a}, 0);
+    recover(1);
+    packet_with((const u8[12]){0x12, 0, 0, 0, 36}, 36);
+    check_sense(0, 0);
+    packet_with((const u8[12]){0x2a}, 0);
+    check_sense(5, 0x20);
+    check_sense(0, 0); // told once
+}
+
 TEST(read_cd_gives_user_data)
 {
     start_disc();

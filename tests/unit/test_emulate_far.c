@@ -128,6 +128,9 @@ TEST(interrupt_returns_in_64_bit_mode)
     CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_IF | RFLAGS_CF);
     CHECK_EQ(regs[REG_INTERRUPTIBILITY], 0);
     CHECK(segments[SEG_SS].access & SEGMENT_UNUSABLE);
+    put_frame((u64[]){HIGH_BASE, S_CODE, RFLAGS_VIF | RFLAGS_VIP, 0x5008, 0}, 5, 8);
+    CHECK_EQ(EMULATE("\x48\xcf", DEVICE, R), ACTION_RETRY);
+    CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_VIF | RFLAGS_VIP);
     segments[SEG_DS] = (struct segment){.selector = S_DATA, .access = DATA};
     segments[SEG_ES] = (struct segment){.selector = S_USER, .access = DATA_USER};
     put_frame((u64[]){0x7000, S_CONFORM | 3, RFLAGS_RESERVED, 0x6000, S_USER}, 5, 8);
@@ -162,7 +165,8 @@ TEST(interrupt_returns_of_a_user_keep_what_is_not_his)
     segments[SEG_SS] = (struct segment){.selector = S_USER, .access = DATA_USER, .limit = ~0u};
     descriptor(S_CODE32, 0, 0xfffff, 0xc0fb);
     regs[REG_RFLAGS] = RFLAGS_RESERVED | RFLAGS_IF;
-    put_frame((u64[]){0x1234, S_CODE32 | 3, RFLAGS_IOPL | RFLAGS_ZF}, 3, 4);
+    put_frame((u64[]){0x1234, S_CODE32 | 3, RFLAGS_IOPL | RFLAGS_VIF | RFLAGS_VIP | RFLAGS_ZF}, 3,
+              4);
     CHECK_EQ(EMULATE("\xcf", DEVICE, R), ACTION_RETRY);
     CHECK_EQ(regs[REG_RFLAGS], RFLAGS_RESERVED | RFLAGS_IF | RFLAGS_ZF);
     CHECK_EQ(regs[REG_RSP], DEVICE + 12);

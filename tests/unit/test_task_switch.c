@@ -366,4 +366,9 @@ TEST(page_tables_change_with_the_task)
     CHECK(faults(TASK_JMP, VECTOR_PF, PF_WRITE));
     CHECK_EQ(ex.fault.cr2, 0x400000);
     CHECK_EQ(access_of(S_NEW), 0x89);
+    segments[SEG_TR].base = 0x400000 - 0x67; // its last byte is not mapped
+    CHECK(faults(TASK_JMP, VECTOR_PF, PF_WRITE));
+    CHECK_EQ(ex.fault.cr2, 0x400000);
+    segments[SEG_TR].base--;
+    CHECK(!faults(TASK_JMP, VECTOR_PF, PF_WRITE));
 }
