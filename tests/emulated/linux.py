@@ -127,7 +127,7 @@ def linux_full(run):
     run.type("console linux\r")
     run.expect(GUEST_PROMPT)
     run.power_off_linux()
-    run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
+    run.check("list shows that the VM powered off", re.search(r"linux\s+stopped.* powered off", run.command("list")))
 
 
 def linux_restarts(run):
@@ -146,7 +146,7 @@ def linux_restarts(run):
     run.check("reboot inside restarts the guest", True)
     run.leave_guest()
     run.command("stop linux")
-    run.check("stop stops it", re.search(r"linux\s+stopped", run.command("list")))
+    run.check("stop stops it", re.search(r"linux\s+stopped(?!.*powered off)", run.command("list")))
     run.check("nothing is lost by a stop", free_memory(run) == before)
 
 
@@ -159,7 +159,7 @@ def linux_short(run):
     run.expect(GUEST_PROMPT, LINUX_SECONDS)
     run.check("a command inside answers", "42" in run.guest_command("echo $((6 * 7))"))
     run.power_off_linux()
-    run.check("list shows the VM stopped", re.search(r"linux\s+stopped", run.command("list")))
+    run.check("list shows that the VM powered off", re.search(r"linux\s+stopped.* powered off", run.command("list")))
     run.type("poweroff\r")
     run.emulator.wait(60)
     run.check("poweroff ends the machine", True)

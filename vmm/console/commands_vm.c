@@ -37,6 +37,16 @@ static u64 uptime_seconds(const struct vm *vm)
     return is_running(vm) ? (time_microseconds() - vm->started_us) / 1000000 : 0;
 }
 
+// How a VM that is stopped came to it, if nobody here stopped it.
+static const char *end_text(const struct vm *vm)
+{
+    if (vm->state != VM_STOPPED)
+        return "";
+    if (vm->why[0]) // the code of a test program
+        return vm->why;
+    return vm->stop_reason == VM_STOP_POWEROFF ? "powered off" : "";
+}
+
 void command_list(unsigned count, char **words)
 {
     (void)count;
@@ -46,11 +56,11 @@ void command_list(unsigned count, char **words)
                "backed", "up");
     for (unsigned i = 0; (vm = vm_at(i)); i++) {
         u64 backed = is_running(vm) ? vm->memory.backed : 0;
-        const char *exit = vm->state == VM_STOPPED ? vm->why : ""; // the code of a test program
+        const char *end = end_text(vm);
         host_print("%-24s %-9s %-7s %4u %5llu MiB %6llu MiB %6llu s%s%s\n", vm->config.name,
                    vm_status(vm), engine_name(vm), vm->vcpu_count, mebibytes(vm->config.memory),
-                   mebibytes(backed), (unsigned long long)uptime_seconds(vm), exit[0] ? "  " : "",
-                   exit);
+                   mebibytes(backed), (unsigned long long)uptime_seconds(vm), end[0] ? "  " : "",
+                   end);
     }
     if (!vm_at(0))
         host_print("no VM is defined; plinth.ini on the boot volume defines them\n");
