@@ -4,6 +4,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/console/console.c"
+#include "vmm/lib/format.c"
 #include <string.h>
 
 bool string_copy(char *to, size_t size, const char *from)
@@ -58,6 +59,7 @@ static size_t shown_length;
 static const char *keys;
 static enum host_console_mode mode;
 static void (*waiting)(void); // what happens while the shell waits
+static void (*showing)(void); // what happens while something is shown, once
 
 void host_console_write_raw(const char *bytes, size_t size)
 {
@@ -65,6 +67,10 @@ void host_console_write_raw(const char *bytes, size_t size)
     memcpy(shown + shown_length, bytes, size);
     shown_length += size;
     shown[shown_length] = 0;
+    void (*happens)(void) = showing;
+    showing = NULL;
+    if (happens)
+        happens();
 }
 
 int host_console_take(void)
@@ -236,6 +242,30 @@ TEST(the_last_words_are_shown_when_the_vm_ends)
     CHECK_STR(taken, "");
     CHECK(!console_attach(&console)); // a closed line shows its tail and returns
     CHECK_STR(shown, "bye\nbye\n");
+}
+
+static void write_too_much(void)
+{
+    for (unsigned i = 0; i < CONSOLE_RING; i++)
+        guest_writes("a");
+    guest_writes("the end");
+    keys = "";
+    waiting = step_end;
+}
+
+TEST(a_slow_viewer_is_told_what_it_missed)
+{
+    setup();
+    guest_writes("begin");
+    showing = write_too_much;
+    CHECK(!console_attach(&console));
+    size_t missing = CONSOLE_RING + strlen("the end") - CONSOLE_RING / 2;
+    char expected[64];
+    snprintf(expected, sizeof(expected), "begin\r\n[%zu bytes not shown]\r\naaa", missing);
+    CHECK(strncmp(shown, expected, strlen(expected)) == 0);
+    const char *after = strrchr(shown, ']') + strlen("]\r\n");
+    CHECK_EQ(strlen(after), CONSOLE_RING / 2 + strlen("bye\n"));
+    CHECK_STR(after + CONSOLE_RING / 2 - strlen("the end"), "the endbye\n");
 }
 
 TEST(an_earlier_run_is_not_shown_again)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // A guest's serial line: a ring of what it wrote, and the loop that shows it and passes typed bytes
 // on. The guest never waits for the host's consoles: who shows the line copies from the ring, and
-// skips what was overwritten meanwhile.
+// says how much was overwritten meanwhile.
 
 #include "vmm/console/console.h"
 #include "vmm/thread.h"
 #include "vmm/lib/error.h"
+#include "vmm/lib/format.h"
 #include "vmm/lib/string.h"
 #include "arch/x86_64/asm.h"
 #include "arch/x86_64/cpu.h"
@@ -137,11 +138,33 @@ static void pass_typed(struct console *c, struct typed *typed)
     typed->count -= taken;
 }
 
+static u64 half_a_ring_behind(struct console *c)
+{
+    spin_lock(&c->lock);
+    u64 position = c->written > CONSOLE_RING / 2 ? c->written - CONSOLE_RING / 2 : 0;
+    spin_unlock(&c->lock);
+    return position;
+}
+
+// A viewer that is too slow misses much at once, and is told, rather than a bit of every piece.
+static void say_missing(struct console *c, u64 from)
+{
+    char text[64];
+    c->shown = half_a_ring_behind(c);
+    format_text(text, sizeof(text), "\r\n[%llu bytes not shown]\r\n",
+                (unsigned long long)(c->shown - from));
+    host_console_write_raw(text, strlen(text));
+}
+
 static bool show_piece(struct console *c)
 {
     char piece[OUTPUT_PIECE];
+    u64 from = c->shown;
     size_t count = console_read(c, &c->shown, piece, sizeof(piece));
-    host_console_write_raw(piece, count);
+    if (c->shown - count == from)
+        host_console_write_raw(piece, count);
+    else
+        say_missing(c, from);
     return count;
 }
 

@@ -10,7 +10,7 @@
 struct boot_info;
 struct thread;
 
-#define CONSOLE_RING   (64 * KIB)
+#define CONSOLE_RING   (128 * KIB)
 #define CONSOLE_DETACH 0x1d // Ctrl-]
 
 // --- a guest's line as seen from the host (vmm/console/console.c) ---
