@@ -308,6 +308,8 @@ static const char *const device_names[] = {"debug-exit", "debugcon", "testdev",
                                            "fwcfg",      "hpet",     NULL};
 static const char *const gdb_names[] = {
     [CONFIG_GDB_NO] = "no", [CONFIG_GDB_YES] = "yes", [CONFIG_GDB_WAIT] = "wait", NULL};
+static const char *const triple_fault_names[] = {
+    [CONFIG_TRIPLE_FAULT_STOP] = "stop", [CONFIG_TRIPLE_FAULT_RESET] = "reset", NULL};
 static const char *const apic_names[] = {[CONFIG_APIC_AUTO] = "auto",
                                          [CONFIG_APIC_HARDWARE] = "hardware",
                                          [CONFIG_APIC_SOFT] = "soft",
@@ -353,6 +355,8 @@ static const struct key vm_keys[] = {
     {"load", set_address, FIELD(struct config_vm, load), 0, NULL},
     {"mode", set_choice_number, FIELD(struct config_vm, mode), 0, mode_names},
     {"gdb", set_choice_number, FIELD(struct config_vm, gdb), 0, gdb_names},
+    {"triple-fault", set_choice_number, FIELD(struct config_vm, triple_fault), 0,
+     triple_fault_names},
 };
 
 static const struct key plinth_keys[] = {

@@ -42,6 +42,9 @@ enum config_device {
 // May a GDB attach from the start, and is it waited for?
 enum config_gdb { CONFIG_GDB_NO, CONFIG_GDB_YES, CONFIG_GDB_WAIT };
 
+// What a triple fault does to the VM.
+enum config_triple_fault { CONFIG_TRIPLE_FAULT_STOP, CONFIG_TRIPLE_FAULT_RESET };
+
 struct config_module {
     char name[BOOT_NAME_MAX];
     char arguments[CONFIG_MODULE_ARGUMENTS_MAX];
@@ -85,6 +88,7 @@ struct config_vm {
     enum config_gdb gdb;
     enum config_apic apic;
     unsigned apic_line;
+    enum config_triple_fault triple_fault;
 };
 
 struct config {

@@ -292,9 +292,7 @@ static enum exit_action exit_task_switch(struct vcpu *vcpu, struct vm_exit *exit
 static enum exit_action exit_triple_fault(struct vcpu *vcpu, struct vm_exit *exit)
 {
     (void)exit;
-    vm_kill(vcpu->vm,
-            "triple fault on vCPU %u: an exception came while a double fault was delivered",
-            vcpu->index);
+    vm_triple_fault(vcpu->vm, vcpu->index, "an exception");
     return ACTION_STOP;
 }
 

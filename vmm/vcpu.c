@@ -4,6 +4,7 @@
 #include "vmm/vm.h"
 #include "vmm/thread.h"
 #include "vmm/vcpu.h"
+#include "vmm/lib/format.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/regs.h"
 
@@ -113,9 +114,9 @@ void vcpu_inject(struct vcpu *vcpu, const struct vcpu_event *event)
     enum exception_class first = vcpu->event.valid ? event_class(&vcpu->event) : BENIGN;
     enum exception_class second = event_class(event);
     if (first == DOUBLE_FAULT && second != BENIGN) {
-        vm_kill(vcpu->vm,
-                "triple fault on vCPU %u: exception %u came while a double fault was delivered",
-                vcpu->index, event->vector);
+        char cause[24];
+        format_text(cause, sizeof(cause), "exception %u", event->vector);
+        vm_triple_fault(vcpu->vm, vcpu->index, cause);
         return;
     }
     // A benign one is dropped, not the double fault: if its cause persists, it comes again.

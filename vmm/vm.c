@@ -30,6 +30,7 @@
 
 #define ODD_ACCESS_LOGGED 16
 #define RESETS_LOGGED     16
+#define TRIPLE_FAULT_TEXT "triple fault on vCPU %u: %s came while a double fault was delivered"
 #define STOP_POLL_US      500
 
 static struct vm *vms[CONFIG_VM_MAX];
@@ -263,7 +264,6 @@ static void vcpu_power_on(struct vcpu *vcpu)
 // Memory empty, every chip and vCPU as after power-on, the guest's image in place.
 static int power_on(struct vm *vm, char *why)
 {
-    memory_clear(vm);
     spin_lock(&vm->lock); // typed bytes may be on their way to the UART
     vm->tsc_offset = 0 - rdtsc();
     vm->paused = false;
@@ -387,6 +387,17 @@ void vm_kill(struct vm *vm, const char *format, ...)
     report_crash(vm);
 }
 
+void vm_triple_fault(struct vm *vm, unsigned vcpu, const char *cause)
+{
+    if (vm->config.triple_fault == CONFIG_TRIPLE_FAULT_STOP) {
+        vm_kill(vm, TRIPLE_FAULT_TEXT, vcpu, cause);
+        return;
+    }
+    if (vm->resets < RESETS_LOGGED)
+        log_info("VM %s: " TRIPLE_FAULT_TEXT, vm->config.name, vcpu, cause);
+    vm_request_stop(vm, VM_STOP_RESET);
+}
+
 void vm_debug_exit(struct vm *vm, u32 code)
 {
     bool ends = __atomic_load_n(&vm->stop_reason, __ATOMIC_SEQ_CST) >= VM_STOP_POWEROFF;
@@ -481,6 +492,10 @@ static bool restart(struct vm *vm)
     if (vm->stop_reason != VM_STOP_RESET)
         return false;
     log_reset(vm);
+    // A reset leaves a PC's RAM as it is, and firmware knows that. Kernels are loaded into empty
+    // RAM.
+    if (!vm->firmware)
+        memory_clear(vm);
     if (power_on(vm, vm->why) != OK) {
         vm->stop_reason = VM_STOP_RESET;
         return false;

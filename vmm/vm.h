@@ -138,6 +138,9 @@ void vm_request_stop(struct vm *vm, enum vm_stop_reason reason);
 // The guest did what no machine survives: the reason in words; a report is made. Host and other VMs
 // go on.
 void vm_kill(struct vm *vm, const char *format, ...) PRINTF(2, 3);
+// An exception (in words: `cause`) came while a double fault was delivered: the machine is killed
+// or, if it is configured so, reset.
+void vm_triple_fault(struct vm *vm, unsigned vcpu, const char *cause);
 // A test program ended its machine; the code is shown with the VM. VM's lock held.
 void vm_debug_exit(struct vm *vm, u32 code);
 // A guest touched something that is not there. Counted; the first 16 of each VM's run are lines in

@@ -9,6 +9,7 @@ from scenario import GUEST_PROMPT, Image, Machine, scenario
 FIRMWARE_SECONDS = 400
 ISOLINUX_PROMPT = r"boot: "
 DOWN = "\x1b[B"
+MIB = 1 << 20
 UBOOT_PROMPT = r"=> $"
 VARIABLE = "setvar PlinthTest -guid a1b2c3d4-93ca-11d2-aa0d-00e098032b8c"
 SHELL = r"Shell> "
@@ -24,6 +25,12 @@ disk = \\guests\\efi.img
 memory = 32M
 firmware = \\guests\\bios.bin
 cdrom = \\guests\\grub.iso
+[vm again]
+memory = 16M
+firmware = \\guests\\bios.bin
+disk = \\guests\\again.img
+devices = debug-exit
+triple-fault = reset
 [vm chain]
 memory = 32M
 firmware = \\guests\\bios.bin
@@ -50,9 +57,16 @@ nvram = \\guests\\OVMF_VARS.fd
 cdrom = \\guests\\linux-efi.iso
 """
 
+# mov ax, -1; mov ds, ax; mov ax, [16]; cmp ax, 0x4b4f; je 1f; mov word [16], 0x4b4f; lidt [cs:0x7c1d]; int3;
+# 1: out 0xf4, al; hlt; an empty IDTR: with a word at 1 MiB unset a triple fault, and the second time an end.
+AGAIN_CODE = bytes((0xb8, 255, 255, 0x8e, 0xd8, 0xa1, 16, 0, 0x3d, 0x4f, 0x4b, 0x74, 0x0d, 0xc7, 0x06, 16, 0, 0x4f, 0x4b,
+                    0x2e, 0x0f, 0x01, 0x1e, 0x1d, 0x7c, 0xcc, 0xe6, 0xf4, 0xf4)) + bytes(6)
+AGAIN_EXIT = 0x4f << 1 | 1
+
 UEFI_FILES = {"guests/OVMF_CODE.fd": "/usr/share/OVMF/OVMF_CODE_4M.fd",
               "guests/OVMF_VARS.fd": "/usr/share/OVMF/OVMF_VARS_4M.fd", "guests/efi.img": "build/guests/efi.img"}
-BIOS_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/grub.iso": "build/guests/grub.iso"}
+BIOS_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/grub.iso": "build/guests/grub.iso",
+              "guests/again.img": lambda: AGAIN_CODE.ljust(510, b"\0") + b"\x55\xaa" + bytes(MIB - 512)}
 CD_FILES = {f"guests/{name}": f"build/guests/{name}" for name in ("linux-bios.iso", "linux-efi.iso")}
 CHAIN_FILES = {"guests/bios.bin": "/usr/share/seabios/bios-256k.bin", "guests/isolinux.iso": "build/guests/isolinux.iso",
                "guests/ipxe.lkrn": "build/guests/ipxe.lkrn"}
@@ -114,6 +128,12 @@ def firmware_bios(run):
     run.type("halt\r")
     run.expect("VM bios: powered off", FIRMWARE_SECONDS)
     run.check("GRUB's halt powers the machine off", True)
+    run.type("start again\r")
+    run.expect(rf"VM again: debug exit, code {AGAIN_EXIT}", FIRMWARE_SECONDS)
+    run.settle()
+    log = run.command("dmesg")
+    run.check("a triple fault resets the machine, and leaves its memory", log.count("VM again: triple fault on vCPU 0") == 1
+              and log.count("VM again: reset") == 1, log[-600:])
 
 
 def linux_from_cd(run, name, kernel, expected_warnings):

@@ -112,6 +112,14 @@ int guest_memory_write(struct guest_memory *gm, gpa_t gpa, const void *from, u64
     return OK;
 }
 
+// Nothing is loaded here.
+int guest_memory_fill(struct guest_memory *gm UNUSED, gpa_t gpa UNUSED, int byte UNUSED,
+                      u64 size UNUSED)
+{
+    CHECK(false);
+    return OK;
+}
+
 void vm_debug_exit(struct vm *asked, u32 code)
 {
     CHECK(asked == &vm && code & 1);

@@ -202,6 +202,11 @@ int guest_memory_read(struct guest_memory *gm, gpa_t gpa, void *to, u64 size)
     return pdptes_in_ram ? OK : ERR_NOT_FOUND;
 }
 
+void vm_triple_fault(struct vm *m, unsigned index, const char *cause)
+{
+    vm_kill(m, "vCPU %u: %s", index, cause);
+}
+
 // --- the test's side ---
 
 static struct vm_exit exit_of;

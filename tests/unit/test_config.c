@@ -197,8 +197,13 @@ TEST(choices_are_listed)
     CHECK(parse(VM "gdb = wait\n"));
     CHECK(vms[0].gdb == CONFIG_GDB_WAIT);
     CHECK_ERROR(VM "gdb = maybe\n", "plinth.ini:3: gdb: 'maybe' is not one of: no yes wait");
+    CHECK(parse(VM "triple-fault = reset\n"));
+    CHECK(vms[0].triple_fault == CONFIG_TRIPLE_FAULT_RESET);
+    CHECK_ERROR(VM "triple-fault = halt\n",
+                "plinth.ini:3: triple-fault: 'halt' is not one of: stop reset");
     CHECK(parse(VM "autostart = true\n"));
     CHECK(vms[0].gdb == CONFIG_GDB_NO);
+    CHECK(vms[0].triple_fault == CONFIG_TRIPLE_FAULT_STOP);
     CHECK(vms[0].autostart);
 }
 

@@ -233,6 +233,8 @@ TEST(what_no_machine_survives_stops_the_vm)
         CHECK(dispatch(kinds[i]) == ACTION_STOP);
         CHECK(killed[0]);
     }
+    dispatch(EXIT_TRIPLE_FAULT);
+    CHECK_STR(killed, "vCPU 0: an exception");
     exit_of.detail = 0xabc;
     dispatch(EXIT_UNKNOWN);
     CHECK(strstr(killed, "0xabc") != NULL);

@@ -135,6 +135,24 @@ TEST(pam_lets_writes_through_by_segment)
     end();
 }
 
+TEST(a_reset_brings_the_image_back_and_leaves_the_rest)
+{
+    static const gpa_t places[] = {0xffff0, 0xe0000, 0xdffff, 0xc0000};
+    start();
+    power_on();
+    CHECK_EQ(guest_memory_add(&vm.memory, 0x100000, MIB, GUEST_SLOT_RAM), OK);
+    CHECK_EQ(guest_memory_fill(&vm.memory, 0x100000, 0x55, PAGE_SIZE), OK);
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++)
+        CHECK_EQ(guest_memory_fill(&vm.memory, places[i], 0x55, 1), OK);
+    CHECK_EQ(firmware_load(&vm), OK);
+    CHECK_EQ(byte_at(0xffff0), image[ROM_SIZE - 16]);
+    CHECK_EQ(byte_at(0xe0000), image[ROM_SIZE - LEGACY_SIZE]);
+    CHECK_EQ(byte_at(0xdffff), 0);
+    CHECK_EQ(byte_at(0xc0000), 0);
+    CHECK_EQ(byte_at(0x100fff), 0x55);
+    end();
+}
+
 static void flash_out(gpa_t gpa, u8 value)
 {
     CHECK(io_bus_write(&vm.mmio, gpa, 1, value));

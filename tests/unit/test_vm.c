@@ -196,6 +196,22 @@ TEST(the_mtrrs_are_on_where_no_firmware_sets_them)
     finish();
 }
 
+TEST(memory_outlives_a_reset_where_firmware_runs)
+{
+    reset(1);
+    start();
+    on_sleep = end_by_reset;
+    memory_clears = 0;
+    CHECK_EQ(vm_reset(vm), OK);
+    CHECK_EQ(memory_clears, 1);
+    vm->firmware = (struct firmware *)vm; // which one does not matter
+    CHECK_EQ(vm_reset(vm), OK);
+    CHECK_EQ(memory_clears, 1);
+    vm->firmware = NULL;
+    on_sleep = end_0;
+    finish();
+}
+
 TEST(a_reset_that_fails_is_a_crash)
 {
     reset(1);
@@ -304,6 +320,39 @@ TEST(resets_do_not_fill_the_log)
     }
     CHECK_EQ(vm->resets, 100);
     CHECK_EQ(lines, RESETS_LOGGED + 1);
+    on_sleep = end_0;
+    finish();
+}
+
+TEST(a_triple_fault_ends_the_vm)
+{
+    reset(1);
+    start();
+    vm_triple_fault(vm, 0, "exception 13");
+    CHECK_EQ(reports, 1);
+    CHECK_STR(vm->why,
+              "triple fault on vCPU 0: exception 13 came while a double fault was delivered");
+    ended(0, false);
+    CHECK(vm->state == VM_CRASHED);
+    finish();
+}
+
+TEST(a_triple_fault_resets_the_vm_if_it_is_configured_so)
+{
+    reset(1);
+    vm->config.triple_fault = CONFIG_TRIPLE_FAULT_RESET;
+    start();
+    boots_left = 1000;
+    lines = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        vm_triple_fault(vm, 0, "an exception");
+        CHECK(vm->vcpus[0].requests & VCPU_REQUEST_STOP);
+        ended(0, true);
+    }
+    CHECK_EQ(reports, 0);
+    CHECK(vm->state == VM_RUNNING);
+    CHECK_EQ(vm->resets, 100);
+    CHECK_EQ(lines, 2 * RESETS_LOGGED + 1);
     on_sleep = end_0;
     finish();
 }

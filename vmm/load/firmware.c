@@ -233,7 +233,10 @@ int firmware_load(struct vm *vm)
     const struct firmware *f = vm->firmware;
     struct guest_memory *gm = &vm->memory;
     u64 legacy = MIN(f->rom_size, LEGACY_SIZE);
-    int error = guest_memory_write(gm, rom_base(f), f->rom, f->rom_size);
+    // What a guest copied there before a reset is no ROM that firmware would start.
+    int error = guest_memory_fill(gm, LAYOUT_ROMS, 0, LEGACY_END - legacy - LAYOUT_ROMS);
+    if (error == OK)
+        error = guest_memory_write(gm, rom_base(f), f->rom, f->rom_size);
     if (error == OK)
         error = guest_memory_write(gm, LEGACY_END - legacy, f->rom + f->rom_size - legacy, legacy);
     if (error == OK && f->flash_size)
