@@ -261,7 +261,7 @@ static void vcpu_power_on(struct vcpu *vcpu)
     vcpu_unload_here(vcpu);
 }
 
-// Memory empty, every chip and vCPU as after power-on, the guest's image in place.
+// Every chip and vCPU as after power-on, the guest's image in place.
 static int power_on(struct vm *vm, char *why)
 {
     spin_lock(&vm->lock); // typed bytes may be on their way to the UART
