@@ -21,6 +21,8 @@ enum uart_register {
 };
 
 #define IER_ERBFI       0x01u // received data available
+#define IER_ETBEI       0x02u // transmitter holding register empty
+#define IIR_NONE        0x01u // no interrupt is pending
 #define FCR_ENABLE      0x01u
 #define FCR_CLEAR_RX    0x02u
 #define FCR_CLEAR_TX    0x04u
@@ -96,34 +98,112 @@ bool uart_init(struct uart *uart, u16 base)
     return true;
 }
 
-void uart_write(struct uart *uart, const char *bytes, size_t count)
+static void interrupts_set(struct uart *uart, u8 interrupts)
 {
-    while (uart->base && count) {
-        uart->stalled = !uart_wait(uart, LSR_THRE, uart->stalled ? 1 : WAIT_READS);
+    if (uart->interrupts != interrupts)
+        uart_set(uart, UART_IER, interrupts);
+    uart->interrupts = interrupts;
+}
+
+// --- output ---
+
+static bool wait_for_room(struct uart *uart)
+{
+    uart->stalled = !uart_wait(uart, LSR_THRE, uart->stalled ? 1 : WAIT_READS);
+    return !uart->stalled;
+}
+
+static void write_polled(struct uart *uart, const char *bytes, size_t count)
+{
+    while (count) {
+        bool room = wait_for_room(uart);
         size_t batch = MIN(count, FIFO_SIZE);
-        for (size_t i = 0; i < batch && !uart->stalled; i++)
+        for (size_t i = 0; i < batch && room; i++)
             uart_set(uart, UART_THR, (u8)bytes[i]);
         bytes += batch;
         count -= batch;
     }
 }
 
+// From the queue into the FIFO, which is empty.
+static void send_batch(struct uart *uart)
+{
+    for (unsigned i = 0; i < FIFO_SIZE && uart_waiting(uart); i++)
+        uart_set(uart, UART_THR, (u8)uart->queue[uart->sent++ % UART_QUEUE]);
+}
+
+// One batch leaves the queue, even if the UART does not take it.
+static void send_polled(struct uart *uart)
+{
+    if (wait_for_room(uart))
+        send_batch(uart);
+    else
+        uart->sent += MIN(uart_waiting(uart), FIFO_SIZE);
+}
+
+void uart_write(struct uart *uart, const char *bytes, size_t count)
+{
+    if (!uart->base)
+        return;
+    if (!uart->queue) {
+        write_polled(uart, bytes, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (uart_waiting(uart) == UART_QUEUE)
+            send_polled(uart);
+        uart->queue[uart->queued++ % UART_QUEUE] = bytes[i];
+    }
+    uart_send(uart);
+}
+
+void uart_queue_start(struct uart *uart, char *queue)
+{
+    uart->queue = queue;
+}
+
+void uart_send(struct uart *uart)
+{
+    if (!uart->queue)
+        return;
+    if (uart_waiting(uart) && uart_read(uart, UART_LSR) & LSR_THRE)
+        send_batch(uart);
+    u8 others = uart->interrupts & (u8)~IER_ETBEI;
+    interrupts_set(uart, uart_waiting(uart) ? others | IER_ETBEI : others);
+}
+
+void uart_send_all(struct uart *uart)
+{
+    while (uart_waiting(uart))
+        send_polled(uart);
+    uart_send(uart);
+}
+
+// --- input ---
+
 void uart_receive_start(struct uart *uart, void (*received)(u8 byte))
 {
     if (!uart->base)
         return;
     uart->received = received;
-    uart_set(uart, UART_IER, IER_ERBFI);
+    interrupts_set(uart, IER_ERBFI);
     uart_receive(uart); // what came before would never raise an edge
 }
 
-void uart_receive(struct uart *uart)
+bool uart_receive(struct uart *uart)
 {
+    unsigned count = 0;
     if (!uart->base || !uart->received)
-        return;
-    for (unsigned i = 0; i < RECEIVE_BOUND && uart_read(uart, UART_LSR) & LSR_DR; i++)
+        return false;
+    for (; count < RECEIVE_BOUND && uart_read(uart, UART_LSR) & LSR_DR; count++)
         uart->received(uart_read(uart, UART_RBR));
     uart_read(uart, UART_IIR);
+    return count;
+}
+
+bool uart_interrupting(const struct uart *uart)
+{
+    return !(uart_read(uart, UART_IIR) & IIR_NONE);
 }
 
 unsigned uart_isa_irq(const struct uart *uart)

@@ -73,6 +73,15 @@ void host_console_write_raw(const char *bytes, size_t size)
         happens();
 }
 
+static unsigned late; // times that the line has not caught up
+
+bool host_console_keeps_up(void)
+{
+    if (late)
+        late--;
+    return !late;
+}
+
 int host_console_take(void)
 {
     return *keys ? (u8)*keys++ : -1;
@@ -117,7 +126,7 @@ static void setup(void)
     console_open(&console);
     keys = "";
     waiting = NULL;
-    shown_length = taken_length = wakes = waits = 0;
+    shown_length = taken_length = wakes = waits = late = 0;
     shown[0] = taken[0] = 0;
     taken_at_once = 16;
 }
@@ -266,6 +275,30 @@ TEST(a_slow_viewer_is_told_what_it_missed)
     const char *after = strrchr(shown, ']') + strlen("]\r\n");
     CHECK_EQ(strlen(after), CONSOLE_RING / 2 + strlen("bye\n"));
     CHECK_STR(after + CONSOLE_RING / 2 - strlen("the end"), "the endbye\n");
+}
+
+static unsigned waits_before_shown;
+
+static void type_detach_when_shown(void)
+{
+    if (shown_length)
+        keys = "\035";
+    else
+        waits_before_shown = waits;
+}
+
+// Keys are passed on all the same.
+TEST(a_slow_line_is_waited_for)
+{
+    setup();
+    guest_writes("abc");
+    late = 4;
+    keys = "x";
+    waiting = type_detach_when_shown;
+    CHECK(console_attach(&console));
+    CHECK_EQ(waits_before_shown, 3);
+    CHECK_STR(taken, "x");
+    CHECK_STR(shown, "abc");
 }
 
 TEST(an_earlier_run_is_not_shown_again)

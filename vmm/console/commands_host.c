@@ -216,8 +216,10 @@ static void leave(unsigned count, char **words, unsigned type)
     bool force = command_option(&count, words, "-f");
     if (count != 1)
         host_print("%s: nothing, or -f if VMs run\n", words[0]);
-    else if (stop_all(force))
+    else if (stop_all(force)) {
+        host_console_drain();
         firmware_reset(core_boot_info(), type);
+    }
 }
 
 void command_reboot(unsigned count, char **words)

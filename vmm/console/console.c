@@ -178,7 +178,9 @@ static bool attached_loop(struct console *c)
             pass_typed(c, &typed);
         bool open =
             __atomic_load_n(&c->open, __ATOMIC_ACQUIRE); // before the look at its last words
-        if (show_piece(c))
+        if (!host_console_keeps_up())
+            host_console_wait(~0ull);
+        else if (show_piece(c))
             thread_yield();
         else if (!open)
             return false;

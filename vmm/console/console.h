@@ -56,6 +56,10 @@ void host_console_init(const struct boot_info *boot);   // keyboard, interrupts;
 void host_console_write(const char *text, size_t size); // to all outputs; "\n" becomes "\r\n"
 void host_console_write_raw(const char *bytes, size_t size); // as they are
 void host_print(const char *format, ...) PRINTF(1, 2);       // for shell commands
+// Has the serial line nearly caught up with what was written? If not, the reader is woken when it
+// has.
+bool host_console_keeps_up(void);
+void host_console_drain(void); // returns when all is on the serial line
 
 int host_console_read(void); // one byte, blocks the calling thread
 int host_console_read_until(

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The host's consoles as one. One lock makes what is written by several CPUs whole pieces; the
-// panic path takes none. Input of all kinds meets in one ring, which one thread reads at a time.
+// panic path takes none. Nobody waits for the serial line but who has much to show: what it cannot
+// take at once is sent on from its interrupt. Input of all kinds meets in one ring, which one
+// thread reads at a time.
 
 #include "vmm/console/console.h"
 #include "vmm/thread.h"
@@ -20,7 +22,9 @@
 #define INPUT_RING    1024u
 #define OUTPUT_PIECE  128u // bytes that are written in one go
 #define PRINT_MAX     512
-#define POLL_US       10000 // how often a UART without an interrupt is looked at
+#define POLL_US       10000 // how often a UART is looked at that raises no interrupt, or lost one
+#define LINE_LATE     256u  // bytes that wait for the serial line: 22 ms
+#define HANDLER_BOUND 16u
 #define IO_PORT_LIMIT 0x10000ull
 
 static struct {
@@ -30,7 +34,9 @@ static struct {
     enum host_console_mode mode;
     char last; // byte that was written
     bool redraw;
+    bool pacing; // the reader waits until the serial line has caught up
 } output;
+static char queue[UART_QUEUE]; // of bytes for the UART
 
 static struct {
     struct spinlock lock;
@@ -88,6 +94,23 @@ void host_console_write_raw(const char *bytes, size_t size)
     spin_unlock(&output.lock);
 }
 
+bool host_console_keeps_up(void)
+{
+    spin_lock(&output.lock);
+    uart_send(&output.uart);
+    output.pacing = uart_waiting(&output.uart) > LINE_LATE;
+    bool late = output.pacing;
+    spin_unlock(&output.lock);
+    return !late;
+}
+
+void host_console_drain(void)
+{
+    spin_lock(&output.lock);
+    uart_send_all(&output.uart);
+    spin_unlock(&output.lock);
+}
+
 void host_print(const char *format, ...)
 {
     char text[PRINT_MAX];
@@ -135,6 +158,7 @@ static void log_sink(enum log_level level, const char *line)
 static void panic_sink(const char *text)
 {
     output_string(text);
+    uart_send_all(&output.uart);
     framebuffer_flush(&output.framebuffer);
 }
 
@@ -160,7 +184,7 @@ int host_console_take(void)
 {
     __atomic_store_n(&input.reader, thread_self(), __ATOMIC_RELEASE);
     if (input.poll)
-        uart_receive(&output.uart);
+        (void)uart_receive(&output.uart);
     int byte = -1;
     spin_lock(&input.lock);
     if (input.read != input.written)
@@ -169,9 +193,19 @@ int host_console_take(void)
     return byte;
 }
 
+// Sends on what waits, should the interrupt that asks for it have been lost.
+static bool output_sent(void)
+{
+    spin_lock(&output.lock);
+    uart_send(&output.uart);
+    bool sent = !uart_waiting(&output.uart);
+    spin_unlock(&output.lock);
+    return sent;
+}
+
 void host_console_wait(u64 tsc)
 {
-    if (input.poll)
+    if (input.poll || !output_sent())
         tsc = MIN(tsc, rdtsc() + tsc_from_us(POLL_US));
     if (tsc == ~0ull)
         thread_block();
@@ -198,11 +232,31 @@ int host_console_read(void)
 
 // --- set-up ---
 
+// True: the reader waits for this.
+static bool uart_serve(void)
+{
+    bool wanted = uart_receive(&output.uart);
+    spin_lock(&output.lock);
+    uart_send(&output.uart);
+    if (output.pacing && uart_waiting(&output.uart) <= LINE_LATE) {
+        output.pacing = false;
+        wanted = true;
+    }
+    spin_unlock(&output.lock);
+    return wanted;
+}
+
 static void uart_interrupt(void *context)
 {
     (void)context;
-    uart_receive(&output.uart);
-    host_console_wake();
+    bool wanted = false;
+    for (unsigned i = 0; i < HANDLER_BOUND; i++) {
+        wanted |= uart_serve();
+        if (!uart_interrupting(&output.uart))
+            break;
+    }
+    if (wanted)
+        host_console_wake();
 }
 
 static void keyboard_interrupt(void *context)
@@ -228,6 +282,8 @@ static void init_uart_input(const struct boot_info *boot)
     int error = interrupt_route_isa(boot, irq, uart_interrupt, NULL);
     input.poll = error != OK;
     uart_receive_start(&output.uart, input_byte);
+    if (error == OK)
+        uart_queue_start(&output.uart, queue);
     if (error != OK && irq != UART_IRQ_NONE)
         log_warn("console: UART interrupt: %s; the UART is polled", error_text(error));
 }
